@@ -1,0 +1,1 @@
+"""What tests and third parties build on: driver suites, a harness, a simulator, and a clock that is held in the hand."""
