@@ -111,10 +111,12 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Leased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a lease gave. `alone_waits`: the first run in line must be alone, and the asker holds something.
 
+    `left` counts the runs of the lane that are still in line after it, so that unused credits can be returned.
     `refused` tells why nothing at all is given to this worker: it is DRAINING, ended or unknown.
     """
 
     grants: tuple[Grant, ...] = ()
+    left: int = 0
     alone_waits: bool = False
     refused: str = ""
 
