@@ -12,13 +12,15 @@ from .candidate import Placement
 from .section import END, AtLeastZero, Count, KeyName, LabelKey, LabelValue, Name, NonEmpty, Positive, Section, Word
 
 __all__ = [
-    "RESERVED_NAMES",
+    "Annotations",
     "App",
+    "AppName",
     "Batch",
     "Deadlines",
     "DesiredState",
     "EmptyDir",
     "EnvFrom",
+    "Labels",
     "Mount",
     "Queue",
     "Resources",
@@ -32,48 +34,10 @@ __all__ = [
     "WorkerType",
     "decode",
     "encode",
+    "pointer",
 ]
 
 MIB: Final = 1024 * 1024
-
-RESERVED_NAMES: Final = frozenset(
-    [
-        "apps",
-        "runs",
-        "jobs",
-        "batches",
-        "workers",
-        "nodes",
-        "pools",
-        "tenants",
-        "keys",
-        "audit",
-        "whoami",
-        "candidates",
-        "stockouts",
-        "decisions",
-        "events",
-        "stats",
-        "files",
-        "models",
-        "ui",
-        "console",
-        "docs",
-        "openapi",
-        "metrics",
-        "health",
-        "internal",
-        "algorithm",
-        "schema",
-        "chat",
-        "completions",
-        "embeddings",
-        "responses",
-        "images",
-        "audio",
-    ]
-)
-"""Names that routes of the HTTP API begin with, so no app may bear them."""
 
 
 class DesiredState(StrEnum):
@@ -323,16 +287,17 @@ class Spec(Section, frozen=True, kw_only=True):
     tenants: Annotated[tuple[NonEmpty, ...], Meta(description="Tenants that may use the app; empty = all.")] = ()
 
 
+AppName = Annotated[Name, Meta(description="The app's name, unique in the deployment.")]
+Labels = Annotated[dict[LabelKey, LabelValue], Meta(description="Labels, passed on to everything made for the app.")]
+Annotations = Annotated[dict[str, str], Meta(description="Notes of tools and people, kept and never read.")]
+
+
 class App(Spec, frozen=True, kw_only=True):
     """The versioned spec of a model or program, under its name."""
 
-    name: Annotated[Name, Meta(description="The app's name, unique in the deployment.")]
-    labels: Annotated[
-        dict[LabelKey, LabelValue], Meta(description="Labels, passed on to everything made for the app.")
-    ] = field(default_factory=dict)
-    annotations: Annotated[dict[str, str], Meta(description="Notes of tools and people, kept and never read.")] = field(
-        default_factory=dict
-    )
+    name: AppName
+    labels: Labels = field(default_factory=dict)
+    annotations: Annotations = field(default_factory=dict)
 
     @property
     def queue_ref(self) -> str:
@@ -343,6 +308,16 @@ class App(Spec, frozen=True, kw_only=True):
     def storage_prefix(self) -> str:
         """The prefix of the app's object keys: `storage.prefix`, else `AppData/{name}`."""
         return self.storage.prefix or f"AppData/{self.name}"
+
+
+_METADATA: Final = frozenset({"name", "labels", "annotations"})
+
+
+def pointer(field: str) -> str:
+    """Give the JSON Pointer into the normalised document of the field at a pointer into the App: /image, /spec/image."""
+    if not field:
+        return field
+    return f"/metadata{field}" if field.split("/", 2)[1] in _METADATA else f"/spec{field}"
 
 
 _ENCODER: Final = msgspec.json.Encoder()
