@@ -1,0 +1,369 @@
+"""Giving work to workers and taking back what became of it: lease, settle, extend, and the end of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from penstock.errors import Conflict, NotFound, Stale, TooLarge, Unavailable
+from penstock.identity import Keyring, WorkerClaims
+from penstock.ledger import Ledger
+from penstock.ledger.commands import (
+    Checkpoint,
+    EndWorker,
+    Extend,
+    ExtendCode,
+    Grant,
+    GrantExit,
+    Lease,
+    SeeWorkers,
+    Settle,
+    SettleCode,
+)
+from penstock.model import wire
+from penstock.model.app import App, DesiredState
+from penstock.model.fleet import ENDED, WorkerState
+from penstock.model.ids import Clock
+from penstock.model.run import Lane, Outcome, Payload, Reason, Report, Run, State
+from penstock.queue import Message, Queue, queue_name
+from penstock.store import Store, keys
+from penstock.store.driver import Put
+
+from .catalog import Catalog
+from .notices import Notices
+
+__all__ = ["Broker", "BrokerCounts"]
+
+_URL_TTL_S: Final = 900.0
+_LONGEST_WAIT_S: Final = 60.0
+_DEGRADED_S: Final = 1.0
+_MUST_GO: Final = frozenset({WorkerState.DRAINING, *ENDED})
+_NOTHING: Final = wire.LeaseReply()
+_GO: Final = wire.LeaseReply(exit=True)
+
+
+class BrokerCounts(msgspec.Struct):
+    """What the broker refused or lost since it started, for metrics."""
+
+    stale: int = 0  # reports of attempts that were no longer the current one
+    forged: int = 0  # tokens that were not handed to the worker that showed them
+    lost_hints: int = 0  # credits that the queue did not take; the maintainer tops up
+
+
+class Broker:
+    """The only way by which a worker gets and settles runs. Every call names the worker, from its verified token."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        store: Store,
+        catalog: Catalog,
+        keyring: Keyring,
+        notices: Notices,
+        *,
+        clock: Clock,
+        inline_max_bytes: int = 32 * 1024,
+    ) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._store = store
+        self._catalog = catalog
+        self._keyring = keyring
+        self._notices = notices
+        self._clock = clock
+        self._inline_max_bytes = inline_max_bytes
+        self._seen: set[str] = set()
+        self._app_changes = asyncio.Event()
+        self.counts = BrokerCounts()
+        catalog.subscribe(self._app_changed)
+
+    # -------------------------------------------------------------- lease
+
+    async def lease(self, worker: WorkerClaims, ask: wire.Want, replica: int = 0) -> wire.LeaseReply:
+        """Give a worker up to `ask.max` runs, waiting up to `ask.wait_s` seconds for the first."""
+        self._seen.add(worker.uid)
+        app = await self._open_app(worker.app, min(ask.wait_s, _LONGEST_WAIT_S))
+        if app is None:
+            return _GO if self._catalog.find(worker.app) is None else _NOTHING
+        messages = await self._credits(app, ask)
+        if not messages:
+            return await self._empty_handed(worker)
+        return await self._spend(worker, ask, replica, messages)
+
+    async def _open_app(self, name: str, wait_s: float) -> App | None:
+        """Give the app once it may lease; None when it is unknown, or still paused after `wait_s` seconds."""
+        deadline = self._clock.monotonic() + wait_s
+        while (entry := self._catalog.find(name)) is not None:
+            if entry.app.desired_state is not DesiredState.PAUSED:
+                return entry.app
+            changed = self._app_changes
+            try:
+                async with asyncio.timeout(deadline - self._clock.monotonic()):
+                    await changed.wait()
+            except TimeoutError:
+                return None
+        return None
+
+    async def _credits(self, app: App, ask: wire.Want) -> list[Message]:
+        """Take credits of the first lane that has some, in the order asked; else wait for any of them."""
+        if len(ask.lanes) == 1:
+            return await self._receive(app, ask.lanes[0], ask.max, ask.wait_s)
+        for lane in ask.lanes:
+            if messages := await self._receive(app, lane, ask.max, 0.0):
+                return messages
+        return await self._first_credit(app, ask)
+
+    async def _first_credit(self, app: App, ask: wire.Want) -> list[Message]:
+        receives = [asyncio.create_task(self._receive(app, lane, ask.max, ask.wait_s)) for lane in ask.lanes]
+        try:
+            await asyncio.wait(receives, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for receive in receives:
+                receive.cancel()  # a cancelled receive loses no message
+        done = [
+            found for receive in receives if not receive.cancelled() and receive.done() and (found := receive.result())
+        ]
+        for late in done[1:]:
+            await self._spent(late, again=len(late))
+        return done[0] if done else []
+
+    async def _receive(self, app: App, lane: Lane, limit: int, wait_s: float) -> list[Message]:
+        try:
+            return await self._queue.receive(queue_name(app.queue_ref, lane), limit, min(wait_s, _LONGEST_WAIT_S))
+        except Unavailable:
+            # Degraded, not down: the ledger may have work that no hint can tell of, so look now and then.
+            await asyncio.sleep(min(wait_s, _DEGRADED_S))
+            return [Message(queue=queue_name(app.queue_ref, lane), body="")] * limit
+
+    async def _empty_handed(self, worker: WorkerClaims) -> wire.LeaseReply:
+        """Answer a worker that got no credit: it goes on unless its row says that it should leave."""
+        row = await self._ledger.worker(worker.uid)
+        if row is None or row.state in _MUST_GO:
+            return _GO
+        if row.state is WorkerState.STARTING:  # nothing to lease, but it is up: that is worth knowing
+            await self._ledger.lease(Lease(worker_uid=worker.uid, app=worker.app, lane=Lane.INFER, count=0))
+        return _NOTHING
+
+    async def _spend(
+        self, worker: WorkerClaims, ask: wire.Want, replica: int, messages: Sequence[Message]
+    ) -> wire.LeaseReply:
+        """Turn credits into attempts: as many runs, but the first in the ledger's order; give back what is unused."""
+        lane = Lane(messages[0].queue.rsplit("-", 1)[1])
+        wanted = Lease(
+            worker_uid=worker.uid, app=worker.app, lane=lane, count=len(messages), replica=replica, idle=ask.idle
+        )
+        try:
+            leased = await self._ledger.lease(wanted)
+        except Unavailable:
+            await self._spent(messages, again=len(messages))
+            raise
+        unused = len(messages) - len(leased.grants)
+        await self._spent(messages, again=unused if leased.refused else min(unused, leased.left))
+        if leased.refused:
+            return _GO
+        attempts = tuple([await self._assign(worker, grant) for grant in leased.grants])
+        return wire.LeaseReply(attempts=attempts, drain_first=leased.alone_waits)
+
+    async def _spent(self, messages: Sequence[Message], again: int) -> None:
+        """Acknowledge credits, and send `again` of them anew: their runs are still in line."""
+        try:
+            await self._queue.ack(messages)
+            if again:
+                await self._queue.send(messages[0].queue, [message.body for message in messages[:again]])
+        except Unavailable:
+            self.counts.lost_hints += again
+
+    async def _assign(self, worker: WorkerClaims, grant: Grant) -> wire.Assignment:
+        run = grant.run
+        in_store = run.body.inline is None and run.body.key is not None
+        return wire.Assignment(
+            run_id=run.id,
+            epoch=run.epoch,
+            token=self._keyring.dispatch_token(run.id, run.epoch, worker.uid),
+            tenant=run.tenant,
+            key=run.key,
+            lane=run.lane,
+            lease_s=run.terms.lease_seconds,
+            deadline_s=run.terms.run_deadline_seconds,
+            alone=grant.alone,
+            content_type=run.body.content_type,
+            body=run.body.inline if run.body.inline is not None or in_store else b"",
+            body_url=await self._url_of(run.body.key) if in_store and run.body.key else None,
+            checkpoint=grant.checkpoint,
+            attempts_left=max(0, run.terms.max_attempts - run.failures),
+            traceparent=run.traceparent,
+        )
+
+    async def _url_of(self, key: str) -> str:
+        return (await self._store.url("GET", key, _URL_TTL_S)).url
+
+    # -------------------------------------------------------------- settle
+
+    async def settle(self, worker: WorkerClaims, ask: wire.SettleRequest) -> wire.SettleReply:
+        """Take the ends of attempts, item by item, and give the next work in the same round trip."""
+        settling = [self._settle_one(worker, item) for item in ask.done]
+        if ask.want is None:
+            return wire.SettleReply(done=tuple(await asyncio.gather(*settling)))
+        # Both go into one group commit where work is waiting already; the lease is ordered after the settles.
+        *done, more = await asyncio.gather(*settling, self.lease(worker, ask.want, ask.replica))
+        return wire.SettleReply(done=tuple(done), attempts=more.attempts, drain_first=more.drain_first, exit=more.exit)
+
+    async def _settle_one(self, worker: WorkerClaims, item: wire.SettleItem) -> wire.SettleStatus:
+        if not self._keyring.check_dispatch(item.token, item.run_id, item.epoch, worker.uid):
+            self.counts.forged += 1
+            return wire.SettleStatus(run_id=item.run_id, code=SettleCode.STALE)
+        report = await self._report(item)
+        settled = await self._ledger.settle(Settle(run_id=item.run_id, epoch=item.epoch, report=report))
+        if settled.code is SettleCode.OK and settled.run is not None:
+            await self._tell(settled.run)
+        elif settled.code is SettleCode.STALE:
+            self.counts.stale += 1
+        return wire.SettleStatus(run_id=item.run_id, code=settled.code)
+
+    async def _report(self, item: wire.SettleItem) -> Report:
+        """Give the ledger's form of a worker's report, with a result that is durable before any record names it."""
+        outcome, reason, message, result = item.outcome, item.reason, item.message, None
+        if outcome is Outcome.SUCCEEDED:
+            try:
+                result = await self._result(item)
+            except TooLarge as error:
+                outcome, reason, message = Outcome.FAILED, Reason.RESULT_TOO_LARGE, error.detail
+            except NotFound:
+                outcome, reason, message = Outcome.RETRY, Reason.HANDLER_ERROR, "the result was not uploaded"
+        return Report(outcome, reason, message, result, item.retry_after)
+
+    async def _result(self, item: wire.SettleItem) -> Payload:
+        inline = item.result or b""
+        if item.result_key is None and len(inline) <= self._inline_max_bytes:
+            return Payload(inline=inline, size=len(inline), content_type=item.content_type, encoding=item.encoding)
+        run = await self._current(item.run_id, item.epoch)
+        key = self._result_key(run)
+        if item.result_key is None:
+            await self._store_result(key, inline)
+        elif item.result_key != key:
+            raise NotFound("the result was uploaded under a key that is not this attempt's")
+        size = (await self._store.head(key)).size
+        most = self._catalog.get(run.app).app.results.max_result_bytes
+        if size > most:
+            raise TooLarge(f"the result has {size} bytes; the app allows {most} (results.maxResultBytes)")
+        return Payload(key=key, size=size, content_type=item.content_type, encoding=item.encoding)
+
+    async def _store_result(self, key: str, data: bytes) -> None:
+        try:
+            await self._store.put(key, data, Put(create=True))
+        except Conflict:
+            await self._store.put(key, data)  # this very attempt repeats itself: nobody else has this key
+
+    def _result_key(self, run: Run) -> str:
+        """Give the object that only this attempt may write: the plain name for the very first, else one of its own."""
+        entry = self._catalog.get(run.app)
+        home = keys.home(entry.app.storage_prefix, run.tenant)
+        if run.generation == 1 and run.epoch == 1:
+            return keys.result(home, run.key)
+        return keys.result_of_epoch(home, run.key, run.id, run.epoch)
+
+    async def _current(self, run_id: str, epoch: int) -> Run:
+        run = await self._ledger.run(run_id)
+        if run is None or run.epoch != epoch or run.state is not State.RUNNING:
+            raise Stale("this attempt is no longer the current one; drop it")
+        return run
+
+    # -------------------------------------------------------------- heartbeats
+
+    async def extend(self, worker: WorkerClaims, ask: wire.ExtendRequest) -> wire.ExtendReply:
+        """Renew the leases of what a worker holds; tells it what is lost or cancelled, and gives a fresh token."""
+        self._seen.add(worker.uid)
+        codes = await asyncio.gather(*(self._extend_one(worker, item) for item in ask.attempts))
+        verdicts = list(zip(ask.attempts, codes, strict=True))
+        row = await self._ledger.worker(worker.uid)
+        return wire.ExtendReply(
+            lost=tuple(item.run_id for item, code in verdicts if code is ExtendCode.LOST),
+            cancelled=tuple(item.run_id for item, code in verdicts if code is ExtendCode.CANCELLED),
+            exit=row is None or row.state in _MUST_GO,
+            token=self._keyring.mint_worker(worker.uid, worker.app),
+        )
+
+    async def _extend_one(self, worker: WorkerClaims, item: wire.ExtendItem) -> ExtendCode:
+        if not self._keyring.check_dispatch(item.token, item.run_id, item.epoch, worker.uid):
+            self.counts.forged += 1
+            return ExtendCode.LOST
+        code = await self._ledger.extend(
+            Extend(run_id=item.run_id, epoch=item.epoch, progress=item.progress, note=item.note)
+        )
+        if code is ExtendCode.LOST:
+            self.counts.stale += 1
+        elif item.progress is not None and (run := await self._ledger.run(item.run_id)) is not None:
+            self._notices.publish(run)
+        return code
+
+    async def checkpoint(self, worker: WorkerClaims, ask: wire.CheckpointRequest) -> wire.CheckpointReply:
+        """Save bytes from which a later attempt of the run resumes."""
+        if not self._keyring.check_dispatch(ask.token, ask.run_id, ask.epoch, worker.uid):
+            self.counts.forged += 1
+            return wire.CheckpointReply(code=ExtendCode.LOST)
+        code = await self._ledger.checkpoint(Checkpoint(run_id=ask.run_id, epoch=ask.epoch, data=ask.data))
+        return wire.CheckpointReply(code=code)
+
+    async def urls(self, worker: WorkerClaims, ask: wire.UrlsRequest) -> wire.UrlsReply:
+        """Give fresh signed URLs for a live attempt. Raises `Stale` when it is no longer the current one."""
+        if not self._keyring.check_dispatch(ask.token, ask.run_id, ask.epoch, worker.uid):
+            self.counts.forged += 1
+            raise Stale("this attempt was not handed to this worker")
+        run = await self._current(ask.run_id, ask.epoch)
+        body_url = await self._url_of(run.body.key) if run.body.key else None
+        if ask.result_bytes is None:
+            return wire.UrlsReply(body_url=body_url)
+        key = self._result_key(run)
+        put = await self._store.url("PUT", key, _URL_TTL_S, size=ask.result_bytes, create=True)
+        return wire.UrlsReply(body_url=body_url, result_url=put.url, result_key=key, result_headers=put.headers)
+
+    # -------------------------------------------------------------- the end of a worker
+
+    async def exit(self, worker: WorkerClaims) -> wire.ExitReply:
+        """Let an idle worker go, unless work is in line or it is one of those to keep."""
+        entry = self._catalog.find(worker.app)
+        keep = entry.app.scaling.min_instances if entry else 0
+        return wire.ExitReply(granted=await self._ledger.grant_exit(GrantExit(uid=worker.uid, keep=keep)))
+
+    async def replica_died(self, worker: WorkerClaims, died: wire.ReplicaDied) -> None:
+        """Take back at once what a worker's dead replica held."""
+        runs = await self._ledger.end_worker(
+            EndWorker(
+                uid=worker.uid,
+                state=WorkerState.FAILED,
+                replica=died.replica,
+                exit_code=died.exit_code,
+                message=died.message,
+            )
+        )
+        await self.returned(runs)
+
+    async def returned(self, runs: Iterable[Run]) -> None:
+        """Pass on runs that a repair changed: the ended ones to those who wait, the queued ones to the queue."""
+        for run in runs:
+            await self._tell(run)
+
+    async def note_seen(self) -> None:
+        """Record which workers called since the last time; the wiring calls it every few seconds."""
+        if self._seen:
+            uids, self._seen = tuple(self._seen), set()
+            await self._ledger.see_workers(SeeWorkers(uids=uids))
+
+    async def _tell(self, run: Run) -> None:
+        self._notices.publish(run)
+        if run.state is not State.QUEUED or run.not_before > await self._ledger.now():
+            return  # one that waits out a back-off gets its hint when it is due
+        entry = self._catalog.find(run.app)
+        ref = entry.app.queue_ref if entry else run.app
+        try:
+            await self._queue.send(queue_name(ref, run.lane), [run.id])
+        except Unavailable:
+            self.counts.lost_hints += 1
+
+    def _app_changed(self, _name: str) -> None:
+        self._app_changes.set()
+        self._app_changes = asyncio.Event()
