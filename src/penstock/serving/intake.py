@@ -186,6 +186,8 @@ class Intake:
             if ended is not None:
                 self._published.add(ended)
                 return ended
+            if self._notices.closing:
+                break
         return run
 
     async def find(self, tenant: str, app: str, ticket: str) -> Run:

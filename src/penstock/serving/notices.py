@@ -40,6 +40,7 @@ class Notices:
     def __init__(self) -> None:
         self._waiting: dict[str, list[End]] = {}
         self._watching: dict[str, list[asyncio.Queue[Run]]] = {}
+        self.closing = False
 
     def publish(self, run: Run) -> None:
         """Tell those who watch the run what it is now, and those who wait for its end if this is it."""
@@ -80,6 +81,13 @@ class Notices:
             watchers.remove(records)
             if not watchers:
                 del self._watching[run_id]
+
+    def release(self) -> None:
+        """Let everyone who waits for an end go on without it: this process is about to stop."""
+        self.closing = True
+        for ends in self._waiting.values():
+            for end in ends:
+                end.come(None)
 
     @property
     def waiting(self) -> int:
