@@ -5,7 +5,7 @@ Drivers are opened by URL and certified by `penstock.testing.suites.store`. Keys
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final, Protocol
 
 import msgspec
@@ -53,8 +53,10 @@ class SignedUrl(msgspec.Struct, frozen=True):
 class Driver(Protocol):
     """One bucket, or one folder.
 
-    Vendors' errors are translated: `NotFound`, `Conflict` (a condition did not hold), `Unavailable`, `Misconfigured`.
-    A reader never sees half an object.
+    Vendors' errors are translated: `NotFound`, `Conflict` (a condition did not hold), `Unavailable`, `Misconfigured`,
+    and `Invalid` for a key that this driver can't hold. A reader never sees half an object, and reads on in the one
+    that it began, whatever is written meanwhile. A driver tries once: retries, checks of keys and measures belong to
+    the portable `Store`.
     """
 
     features: Features
@@ -68,14 +70,21 @@ class Driver(Protocol):
         ...
 
     async def put(self, key: str, data: bytes | AsyncIterator[bytes], condition: Put = ALWAYS) -> Info:
-        """Write an object whole and durably. Raises `Conflict` when the condition does not hold; then nothing changed."""
+        """Write an object whole and durably. Raises `Conflict` when the condition does not hold; then nothing changed.
+
+        A put that fails or is cancelled leaves the object as it was or writes it whole, and leaves nothing beside it.
+        An iterator of any length is written in bounded memory; what it raises comes out unchanged.
+        """
         ...
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Give an object's bytes from `start` up to but without `end`. Raises `NotFound`."""
+        """Give an object's bytes from `start` up to but without `end`. Raises `NotFound`.
+
+        A range that reaches past the object gives what there is of it, if only `b""`.
+        """
         ...
 
-    def stream(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    def stream(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """Give the same as `get`, in chunks, for objects of any size."""
         ...
 
@@ -88,9 +97,14 @@ class Driver(Protocol):
         ...
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> list[Info]:
-        """List objects under a prefix in key order, from after a key."""
+        """List objects under a prefix in key order, from after a key. A prefix may end within a segment."""
         ...
 
-    async def sign(self, method: str, key: str, expires_s: float, *, size: int | None = None) -> SignedUrl | None:
-        """Give a vendor-signed URL for GET or PUT (of exactly `size` bytes where given), or None if it can't sign."""
+    async def sign(
+        self, method: str, key: str, expires_s: float, *, size: int | None = None, create: bool = False
+    ) -> SignedUrl | None:
+        """Give a vendor-signed URL for GET or PUT, or None if it can't sign.
+
+        A PUT is of exactly `size` bytes where given, and with `create` only of an absent object.
+        """
         ...
