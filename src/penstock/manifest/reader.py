@@ -178,7 +178,7 @@ class _Reader:
         key = self._scalar(event, mark, top.pointer)
         if not isinstance(key, str):
             key = event.value
-            self.fault(f"a key must be text, got {shown(key)}; put it in quotes", mark, step(top.pointer, key))
+            self.fault(f"a key must be text: put {key[:40]!r} in quotes", mark, step(top.pointer, key))
         if key in top.value:
             first = self._marks[step(top.pointer, key)]
             message = f"the key '{key[:40]}' stands here a second time; it is on line {first.line} already"

@@ -37,6 +37,7 @@ __all__ = [
     "pointer",
 ]
 
+IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]*"  # `\w` means another set of letters to JSON Schema
 MIB: Final = 1024 * 1024
 
 
@@ -75,7 +76,7 @@ class Mount(Section, frozen=True, kw_only=True):
 
     path: Annotated[
         str,
-        Meta(pattern=rf"^/[^\n]*{END}", extra={"expected": "an absolute path"}, description="Where it is mounted."),
+        Meta(pattern=rf"^/[^\n\x00]*{END}", extra={"expected": "an absolute path"}, description="Where it is mounted."),
     ]
     secret: Annotated[NonEmpty, Meta(description="The name of a Secret.")] = ""
     config_map: Annotated[NonEmpty, Meta(description="The name of a ConfigMap.")] = ""
@@ -257,7 +258,7 @@ class Spec(Section, frozen=True, kw_only=True):
     handler: Annotated[
         str,
         Meta(
-            pattern=rf"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^\n]+\.py):[A-Za-z_]\w*{END}",
+            pattern=rf"^({IDENTIFIER}(\.{IDENTIFIER})*|[^\n\x00]+\.py):{IDENTIFIER}{END}",
             extra={"expected": "'module:Class' or 'path/to/file.py:Class'"},
             description="The Handler: module:Class, or path/to/file.py:Class relative to this file.",
         ),

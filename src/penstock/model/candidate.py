@@ -75,7 +75,6 @@ class Capacity(Section, frozen=True, kw_only=True):
     strings: Annotated[dict[str, str], Meta(description="Words about the candidate, as tier or status.")] = field(
         default_factory=dict
     )
-    overrides: Annotated[Overrides, Meta(description="What the app does differently here.")] = Overrides()
 
 
 class PodPlacing(Section, frozen=True, kw_only=True):
@@ -106,6 +105,7 @@ class KubernetesCandidate(Capacity, frozen=True, kw_only=True, tag_field="type",
 
     provider: Annotated[NonEmpty, Meta(description="in-cluster, or the name of a registered cluster.")] = "in-cluster"
     spec: Annotated[KubernetesSpec, Meta(description="How the pods are placed.")] = KubernetesSpec()
+    overrides: Annotated[Overrides, Meta(description="What the app does differently here.")] = Overrides()
 
 
 class Machine(Section, frozen=True, kw_only=True):
@@ -134,6 +134,7 @@ class VmCandidate(Capacity, frozen=True, kw_only=True, tag_field="type", tag="vm
 
     provider: Annotated[Cloud, Meta(description="The cloud.")]
     spec: Annotated[VmSpec, Meta(description="The machine.")]
+    overrides: Annotated[Overrides, Meta(description="What the app does differently here.")] = Overrides()
 
 
 class PoolSpec(Section, frozen=True, kw_only=True):
@@ -147,6 +148,7 @@ class PoolCandidate(Capacity, frozen=True, kw_only=True, tag_field="type", tag="
 
     provider: Annotated[NonEmpty, Meta(description="The pool's name.")]
     spec: Annotated[PoolSpec, Meta(description="Empty.")] = PoolSpec()
+    overrides: Annotated[Overrides, Meta(description="What the app does differently here.")] = Overrides()
 
 
 Candidate: TypeAlias = KubernetesCandidate | VmCandidate | PoolCandidate

@@ -190,12 +190,15 @@ def _unfit(value: object, kind: inspect.StrType, expected: str) -> str | None:
     if not isinstance(value, str):
         quotes = "; put it in quotes" if isinstance(value, int | float) else ""
         return f"expected text, got {shown(value)}{quotes}"
-    if not value and (kind.min_length or expected):
-        return f"expected {expected or 'text'}, got empty text"
-    too_long = kind.max_length is not None and len(value) > kind.max_length
-    if too_long or (kind.pattern is not None and not re.search(kind.pattern, value)):
-        return f"expected {expected or f'at most {kind.max_length} letters'}, got {shown(value)}"
-    return None
+    fits = (
+        (kind.min_length is None or len(value) >= kind.min_length)
+        and (kind.max_length is None or len(value) <= kind.max_length)
+        and (kind.pattern is None or re.search(kind.pattern, value))
+    )
+    if fits:
+        return None
+    limit = f"text of at most {kind.max_length} letters" if kind.max_length else "text"
+    return f"expected {expected or limit}, got {shown(value) if value else 'empty text'}"
 
 
 def _not_among(value: object, choices: Collection[object]) -> str | None:
