@@ -55,12 +55,12 @@ class Digits(Handler):
 
 def _image(given: Any) -> np.ndarray | InvalidInput:
     try:
-        return _of_pixels(given) if isinstance(given, dict) else _of_file(given)
+        return _of_file(given) if isinstance(given, bytes) else _of_pixels(given)
     except InvalidInput as refusal:
         return refusal
 
 
-def _of_pixels(document: dict[str, Any]) -> np.ndarray:
+def _of_pixels(document: Any) -> np.ndarray:
     try:
         pixels = np.asarray(document["pixels"], dtype=float)
     except (KeyError, TypeError, ValueError):

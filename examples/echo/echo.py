@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from penstock import Handler
+from penstock import Handler, Response
 
 __all__ = ["Echo"]
 
 
 class Echo(Handler):
-    """Gives each input back: a JSON object as JSON, anything else as the bytes that came."""
+    """Gives each body back as it came, byte for byte, under its own content type."""
 
-    def predict(self, batch: list[Any]) -> list[Any]:
+    def decode(self, body: bytes, content_type: str) -> Response:
+        """Give the body unread: an echo needs no meaning."""
+        return Response(body, content_type)
+
+    def predict(self, batch: list[Response]) -> list[Response]:
         """Give the inputs."""
         return batch

@@ -79,13 +79,15 @@ def test_a_doubtful_digit_is_less_sure_than_a_clear_one(reader):
         b"no picture",
         b"\x89PNG\r\n\x1a\n" + bytes(40),
         {},
+        [[0] * 8] * 8,
+        None,
         {"pixels": "eight"},
         {"pixels": [[1, 2], [3]]},
         {"pixels": [[0] * 8] * 7},
         {"pixels": [[float("nan")] * 8] * 8},
         samples.as_png(np.zeros((8, 8))),
     ],
-    ids=["empty", "text", "truncated", "no-pixels", "word", "ragged", "seven-rows", "nan", "blank"],
+    ids=["empty", "text", "truncated", "no-pixels", "list", "null", "word", "ragged", "seven-rows", "nan", "blank"],
 )
 def test_a_bad_image_fails_alone(reader, given):
     good = samples.as_png(held_out()[0][0])
