@@ -6,7 +6,7 @@ belongs to nothing or was cancelled, and by an explicit force. Certified by `pen
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from enum import StrEnum
 from typing import Protocol
 
@@ -22,6 +22,7 @@ class Features(msgspec.Struct, frozen=True):
 
     describes: str  # a sentence for `penstock doctor`
     survives_restart: bool  # workers outlive this process and are seen again by the next
+    prepares: bool = False  # `prepare` makes the first start of an app faster
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,12 +77,20 @@ class Driver(Protocol):
         """
         ...
 
+    async def prepare(self, app: App, spec_generation: int) -> None:
+        """Take a hint that workers of this app will be wanted; returns at once, and may do nothing at all."""
+        ...
+
     async def list(self) -> list[Sighting]:
         """Give every worker it knows; an ended one is listed until it was reported by `changes` and `forget` was called."""
         ...
 
     def changes(self) -> AsyncIterator[Sighting]:
-        """Give sightings as they happen, ends above all, until closed; `list` is the truth after a gap."""
+        """Give sightings as they happen, ends above all, until closed; `list` is the truth after a gap.
+
+        Each call is a subscription of its own that begins at the call. Several sightings of one worker may be given as
+        its latest; an end is never left out by a slow reader.
+        """
         ...
 
     async def drain(self, uid: str) -> None:
@@ -96,6 +105,9 @@ class Driver(Protocol):
         """Drop what is kept of an ended worker (not its log); unknown is fine."""
         ...
 
-    def logs(self, uid: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[str]:
-        """Give a worker's log lines, the last `tail` first and then, with `follow`, new ones until it ends."""
+    def logs(self, uid: str, *, tail: int = 100, follow: bool = False) -> AsyncGenerator[str]:
+        """Give a worker's log lines, the last `tail` first and then, with `follow`, new ones until it ends.
+
+        Raises `NotFound` where there is no log of that worker. A forgotten worker's log is kept for a while.
+        """
         ...
