@@ -80,9 +80,11 @@ def read(text: str, source: str) -> tuple[list[Document], list[SpecFault]]:
         reader.fault(refusal.message, refusal.mark, refusal.pointer)
     except MarkedYAMLError as error:
         reader.fault(*_syntax(error, text))
-    except (YAMLError, ValueError, OverflowError, IndexError, AssertionError) as error:
-        # On some hostile texts the scanner stumbles before it finds the words to refuse them.
-        reader.fault(f"this is no YAML: {str(error) or type(error).__name__}", Mark(1, 1))
+    except YAMLError as error:
+        reader.fault(f"this is no YAML: {error}", reader.reached)
+    except (ValueError, OverflowError):
+        # The scanner hands the number of an escaped character to chr() as it is.
+        reader.fault("an escape after this place names no character", reader.reached)
     return reader.documents, reader.faults
 
 
@@ -121,6 +123,7 @@ class _Open:
         self.nodes = 1
         self.height = 1
         self.key: str | None = None  # of a mapping: the one whose value comes next
+        self.merging = False  # that key is a bare `<<`
         self.merged: list[Any] = []  # the values of `<<`
 
 
@@ -129,6 +132,7 @@ class _Reader:
         self.source = source
         self.documents: list[Document] = []
         self.faults: list[SpecFault] = []
+        self.reached = Mark(1, 1)
         self._open: list[_Open] = []
         self._marks: dict[str, Mark] = {}
         self._anchors: dict[str, _Anchored] = {}
@@ -147,7 +151,8 @@ class _Reader:
             case MappingEndEvent() | SequenceEndEvent():
                 self._close()
             case NodeEvent():
-                self._node(event, Mark(event.start_mark.line + 1, event.start_mark.column + 1))
+                self.reached = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+                self._node(event, self.reached)
             case _:
                 pass
 
@@ -186,6 +191,7 @@ class _Reader:
         else:
             self._marks[step(top.pointer, key)] = mark
         top.key = key
+        top.merging = key == "<<" and event.implicit[0]
 
     def _place(self, top: _Open | None, mark: Mark) -> str:
         """Give the pointer of the node that comes now."""
@@ -207,8 +213,8 @@ class _Reader:
         top.height = max(top.height, known.height + 1)
         if isinstance(top.value, list):
             top.value.append(known.value)
-        elif top.key == "<<":
-            top.merged = known.value if isinstance(known.value, list) else [known.value]
+        elif top.merging:
+            top.merged += known.value if isinstance(known.value, list) else [known.value]
             top.key = None
         else:
             top.value[top.key or ""] = known.value

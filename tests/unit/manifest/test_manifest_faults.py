@@ -130,6 +130,8 @@ def test_worker_concurrency_is_no_key():
         ("name: x\nimage: i\n? [a]\n: b", (3, 3), "a key must be text"),
         ('name: x\nimage: i\nenv: {A: "\\0"}', (3, 7), "can't be kept"),
         ('name: x\nimage: i\nenv: {A: "\\ud800"}', (3, 7), "can't be kept"),
+        ('name: x\nimage: "\\U0011FFFF"', (2, 1), "names no character"),
+        ('name: x\nimage: "\\UFFFFFFFF"', (2, 1), "names no character"),
         ("name: x\nimage: i\x07", (2, 9), "U+0007"),
         ("name: x\nimage: i\nmaxBodyBytes: " + "9" * 5000, (3, 1), "beyond 64 bits"),
         ("name: x\nimage: i\ndeadlines: {leaseSeconds: 1e999}", (3, 13), "beyond 64 bits"),
