@@ -22,6 +22,7 @@ class Features(msgspec.Struct, frozen=True):
     survives_restart: bool
     many_processes: bool
     redelivers: bool  # an unacknowledged message comes again after `visibility_s`
+    wakes_in_order: bool = False  # receivers of one process that wait are served in the order they came
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -33,7 +34,11 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Driver(Protocol):
-    """A set of named queues. A queue exists from its first use. Vendors' errors become `Unavailable` or `Misconfigured`."""
+    """A set of named queues. A queue exists from its first use. Vendors' errors become `Unavailable` or `Misconfigured`.
+
+    The order of messages is not promised: one credit is as good as another. After `close` every call but `close` is
+    `Unavailable`.
+    """
 
     features: Features
 

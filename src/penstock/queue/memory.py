@@ -59,6 +59,7 @@ class MemoryQueue:
         survives_restart=False,
         many_processes=False,
         redelivers=True,
+        wakes_in_order=True,
     )
 
     def __init__(self, clock: Clock, visibility_s: float = 30.0) -> None:
