@@ -1,0 +1,167 @@
+"""Writes the parts of the docs that the code itself can tell: `python docs/generate.py`; a test holds them equal.
+
+Such a part stands between `<!-- begin: NAME -->` and `<!-- end -->`, with NAME among the parts below.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from penstock.model import app as app_spec
+from penstock.model.candidate import KubernetesCandidate, PoolCandidate, VmCandidate
+from penstock.model.fleet import WorkerState
+from penstock.model.placement import Code, Phase
+from penstock.model.run import AttemptState, Reason, State
+from penstock.run.settings import Settings
+
+__all__ = ["PARTS", "written"]
+
+DOCS: Final = Path(__file__).parent
+_PART: Final = re.compile(r"(<!-- begin: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_REMARK: Final = re.compile(r"^\s+(?P<name>\w+)\b[^#\n]*=[^#\n]*?(?:#\s*(?P<remark>.*))?$", re.MULTILINE)
+
+
+def written(text: str) -> str:
+    """Give a page with its generated parts as the code has them now. Raises KeyError for a part that nobody makes."""
+    return _PART.sub(lambda part: f"{part[1]}{PARTS[part['name']]()}{part[3]}", text)
+
+
+def main() -> int:
+    """Rewrite every page; gives 1 if one changed and `--check` was asked for."""
+    changed = []
+    for path in sorted(DOCS.rglob("*.md")):
+        before = path.read_text()
+        after = written(before)
+        if after != before:
+            changed.append(path)
+            if "--check" not in sys.argv:
+                path.write_text(after)
+    for path in changed:
+        print(path.relative_to(DOCS.parent))
+    return int(bool(changed) and "--check" in sys.argv)
+
+
+def _table(head: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in lines)
+
+
+# ------------------------------------------------------------------ words with a remark beside them
+
+
+def _remarks(kind: type) -> dict[str, str]:
+    """Give the comment that stands beside each member of an enum or field of a record."""
+    return {found["name"]: found["remark"] or "" for found in _REMARK.finditer(inspect.getsource(kind))}
+
+
+def _words(kind: type[StrEnum], meanings: str = "meaning") -> Callable[[], str]:
+    def part() -> str:
+        remarks = _remarks(kind)
+        return _table(["word", meanings], [[f"`{member.value}`", remarks[member.name]] for member in kind])
+
+    return part
+
+
+# ------------------------------------------------------------------ records
+
+
+def _fields(kind: type[msgspec.Struct], at: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Give path, default and description of every field of a spec's section, and of the sections within."""
+    hints = get_type_hints(kind, include_extras=True)
+    for name, spelled in zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True):
+        hint = hints[name]
+        section = _section(hint)
+        path = f"{at}{spelled}"
+        default = _default(kind, name)
+        yield path, default, _description(hint)
+        if section is not None and section not in _NOT_OPENED:
+            yield from _fields(section, f"{path}.")
+
+
+def _section(hint: Any) -> type[msgspec.Struct] | None:
+    """Give the Struct that a field holds, or None for a plain value or a list."""
+    kinds = [hint] if isinstance(hint, type) else list(get_args(hint))
+    if get_origin(hint) in {tuple, dict, list}:
+        return None
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            return kind
+        if not isinstance(kind, type) and (inner := _section(kind)) is not None:
+            return inner
+    return None
+
+
+def _description(hint: Any) -> str:
+    for part in get_args(hint):
+        if isinstance(part, msgspec.Meta) and part.description:
+            return part.description
+    return ""
+
+
+def _default(kind: type[msgspec.Struct], name: str) -> Any:
+    (field,) = [field for field in msgspec.structs.fields(kind) if field.name == name]
+    if field.default is not msgspec.NODEFAULT:
+        return field.default
+    return field.default_factory() if field.default_factory is not msgspec.NODEFAULT else msgspec.NODEFAULT
+
+
+def _shown(default: Any) -> str:
+    match default:
+        case msgspec.NODEFAULT:
+            return "required"
+        case None | "" | () | msgspec.Struct():
+            return ""
+        case bool():
+            return f"`{str(default).lower()}`"
+        case dict() if not default:
+            return ""
+        case float():
+            return f"`{default:g}`" if default < 1e6 else f"`{int(default)}`"
+        case _:
+            return f"`{default}`"
+
+
+_NOT_OPENED: Final = (app_spec.Placement, app_spec.Server)
+
+
+def _of_record(kind: type[msgspec.Struct], at: str = "") -> Callable[[], str]:
+    def part() -> str:
+        rows = ([f"`{path}`", _shown(default), text] for path, default, text in _fields(kind, at))
+        return _table(["field", "default", "meaning"], rows)
+
+    return part
+
+
+def _settings() -> str:
+    remarks = _remarks(Settings)
+    rows = []
+    for name in Settings.__struct_fields__:
+        rows.append([f"`{name}`", f"`PENSTOCK__{name.upper()}`", _shown(_default(Settings, name)), remarks.get(name, "")])
+    return _table(["setting", "in the environment", "default", "meaning"], rows)
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "states": _words(State),
+    "reasons": _words(Reason),
+    "attempt-states": _words(AttemptState),
+    "worker-states": _words(WorkerState),
+    "phases": _words(Phase),
+    "codes": _words(Code),
+    "spec": _of_record(app_spec.Spec),
+    "server": _of_record(app_spec.Server, "worker.server."),
+    "candidate-kubernetes": _of_record(KubernetesCandidate),
+    "candidate-vm": _of_record(VmCandidate),
+    "candidate-pool": _of_record(PoolCandidate),
+    "settings": _settings,
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main())
