@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -159,6 +159,7 @@ def open_compute(
     *,
     clock: Clock,
     randomness: Randomness,
+    base_env: Mapping[str, str] | None = None,
     observer: Observer = _unobserved,
     limits: Limits | None = None,
     **options: Any,
@@ -166,10 +167,11 @@ def open_compute(
     """Give the compute that a URL names; connect with `async with` or `open`.
 
     `memory:` is a pretend cluster, `process:///abs/state/dir` real processes on this machine; other schemes are looked
-    up among the entry points `penstock.compute`. `options` are the driver's own. Raises `Misconfigured`.
+    up among the entry points `penstock.compute`. `base_env` is the platform's own environment, of which a driver that
+    starts processes passes on what they can't do without; `options` are the driver's own. Raises `Misconfigured`.
     """
     connect = _connector(urlsplit(url).scheme)
-    driver = connect(url, clock=clock, randomness=randomness, **options)
+    driver = connect(url, clock=clock, randomness=randomness, base_env=dict(base_env or {}), **options)
     return Compute(driver, clock=clock, observer=observer, limits=limits)
 
 

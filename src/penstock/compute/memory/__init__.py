@@ -6,6 +6,8 @@ passed in. The same seed and the same calls make the same story.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from penstock.errors import Misconfigured
 from penstock.model.ids import Clock, Randomness
 
@@ -33,12 +35,19 @@ __all__ = [
 
 
 def connect(
-    url: str, *, clock: Clock, randomness: Randomness, cluster: Cluster | None = None, pulse_s: float = 0.0
+    url: str,
+    *,
+    clock: Clock,
+    randomness: Randomness,
+    base_env: Mapping[str, str] | None = None,
+    cluster: Cluster | None = None,
+    pulse_s: float = 0.0,
 ) -> MemoryCompute:
     """Give the driver for `memory:`, of a cluster of its own or of the one given.
 
     Time passes in the cluster with every call; with `pulse_s` also by itself, so often in real seconds.
     """
+    del base_env  # nothing real is started
     if url.rstrip("/") != "memory:":
         raise Misconfigured(f"{url!r} says too much: write memory:")
     if cluster is None:

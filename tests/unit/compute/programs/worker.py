@@ -3,6 +3,7 @@
 It writes `{folder}/{uid}.ready` once it listens; on SIGUSR1 it does the lines of `{folder}/{uid}.todo`:
 `say TEXT`, `exit CODE`, `deaf` (ignore SIGTERM), `child` (start a process of its own).
 """
+# ruff: noqa: PTH # it starts without pathlib, in milliseconds
 
 import os
 import signal
@@ -37,8 +38,8 @@ def main(uid: str) -> None:
     signal.signal(signal.SIGUSR1, obey)
     with open(f"{folder}/{uid}.env", "w") as file:
         file.writelines(f"{name}={value}\n" for name, value in os.environ.items())
-    with open(f"{folder}/{uid}.ready", "w") as file:
-        file.write(str(os.getpid()))
+    with open(f"{folder}/{uid}.ready", "a") as file:
+        file.write(f"{os.getpid()}\n")
     while True:
         signal.pause()
 
