@@ -1,8 +1,14 @@
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
+from hypothesis import settings
 
 from penstock.run.clock import SystemClock
 from penstock.store.local import LocalStore
+from penstock.testing.clock import ManualClock
 from penstock.testing.suites.store import StoreRig, StoreSuite
+from penstock.testing.suites.store_machine import StoreMachine
 
 
 class TestLocalStore(StoreSuite):
@@ -33,3 +39,17 @@ class TestLocalStore(StoreSuite):
             url=folder.as_uri(),
         )
         await driver.close()
+
+
+class LocalStoreMachine(StoreMachine):
+    def make(self):
+        self.folder = getattr(self, "folder", None) or TemporaryDirectory()
+        return LocalStore(Path(self.folder.name), ManualClock())
+
+    def teardown(self):
+        super().teardown()
+        self.folder.cleanup()
+
+
+LocalStoreMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestLocalStoreMachine = LocalStoreMachine.TestCase

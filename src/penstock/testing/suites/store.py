@@ -399,7 +399,6 @@ async def _chunks(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
         yield part
 
 
-
 async def _streamed(driver: Driver, key: str, start: int = 0, end: int | None = None) -> bytes:
     async with contextlib.aclosing(driver.stream(key, start, end)) as chunks:
         return b"".join([chunk async for chunk in chunks])
