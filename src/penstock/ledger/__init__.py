@@ -1,0 +1,9 @@
+"""The port to the one authority on runs: `open_ledger(url)` gives a `Ledger`, whatever database stands behind it."""
+
+from __future__ import annotations
+
+from ._grouping import Observer, Written
+from ._ledger import Ledger, open_ledger
+from .driver import Driver, Features
+
+__all__ = ["Driver", "Features", "Ledger", "Observer", "Written", "open_ledger"]

@@ -42,6 +42,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     webhook: str | None = None
     traceparent: str | None = None
     terms: Terms = Terms()
+    weight: float = 1.0  # of its tenant: twice the weight, twice the share of a contended line
 
 
 class Pin(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +76,8 @@ class Accept(Command[Accepted], frozen=True, kw_only=True, gc=False):
     The latest generation of the key decides: QUEUED or RUNNING is joined (a higher priority and a webhook are added to
     it); SUCCEEDED and not purged is a hit when `reuse` is set; anything else starts the next generation. Two Accepts of
     one key in one group join each other. A `pin` of the same fingerprint answers with the run it made before, whatever
-    that run's state is (JOINED while live, else HIT), and a pin of another fingerprint with MISMATCH.
+    that run's state is (JOINED while live, else HIT), and a pin of another fingerprint with MISMATCH. The same run id
+    again, after a lost reply, is CREATED again.
     """
 
     run: NewRun
@@ -87,7 +89,8 @@ class Again(Command[Accepted], frozen=True, kw_only=True, gc=False):
     """Start the next generation of a FAILED run, with its body and fresh counters, as run `new_id`.
 
     Raises `NotFound` for an unknown run, `Gone` for a purged one and `Conflict` for one that is not FAILED. If the
-    key has a newer generation that is live, that one is JOINED.
+    key has a newer generation that is live, that one is JOINED; if that one SUCCEEDED and is not purged, it is a HIT. The
+    same `new_id` again, after a lost reply, is CREATED again.
     """
 
     run_id: str
@@ -182,7 +185,10 @@ class Extend(Command[ExtendCode], frozen=True, kw_only=True, gc=False):
 
 
 class Checkpoint(Command[ExtendCode], frozen=True, kw_only=True, gc=False):
-    """Save bytes from which a later attempt of the run resumes; also renews the lease."""
+    """Save bytes from which a later attempt of the run resumes; also renews the lease.
+
+    Bytes other than those saved before are progress: the run's count of deaths starts again.
+    """
 
     run_id: str
     epoch: int
@@ -327,6 +333,22 @@ class Audit(Command[None], frozen=True, kw_only=True, gc=False):
     result: str
     reason: str = ""
     request_id: str = ""
+
+
+class AuditRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One line of the audit. `hash` covers the row and `previous`, the hash of the row before it (see `chain.py`)."""
+
+    id: int  # ascending, without gaps
+    at: float
+    tenant: str
+    subject: str
+    action: str
+    object: str
+    result: str
+    reason: str = ""
+    request_id: str = ""
+    previous: str
+    hash: str = ""
 
 
 class Lead(msgspec.Struct, frozen=True, gc=False):

@@ -17,7 +17,7 @@ from penstock.model.fleet import Worker
 from penstock.model.placement import AppEvent, Decision
 from penstock.model.run import Attempt, Lane, Run
 
-from .commands import Command, LaneCount, RunFilter
+from .commands import AuditRow, Command, LaneCount, RunFilter
 
 __all__ = ["Driver", "Features"]
 
@@ -101,4 +101,8 @@ class Driver(Protocol):
 
     async def events(self, app: str | None = None, after: int = 0, limit: int = 100) -> list[AppEvent]:
         """List app events with an id above `after`, oldest first; with `after` 0, the latest `limit` of them."""
+        ...
+
+    async def audited(self, *, tenant: str | None = None, after: int = 0, limit: int = 100) -> list[AuditRow]:
+        """List audit rows with an id above `after`, oldest first; with `after` 0, the latest `limit` of them."""
         ...

@@ -1,0 +1,22 @@
+"""What the functions that apply commands work with: one open transaction, its moment, and the counters beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from .lines import Lines
+
+__all__ = ["Transaction"]
+
+
+class Transaction:
+    """One group's open transaction. `now` is the same for all of it; `sequence` gives the order of acceptance."""
+
+    __slots__ = ("db", "lines", "now", "sequence")
+
+    def __init__(self, db: sqlite3.Connection, lines: Lines, now: float, sequence: Iterator[int]) -> None:
+        self.db = db
+        self.lines = lines
+        self.now = now
+        self.sequence = sequence
