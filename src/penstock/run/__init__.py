@@ -1,0 +1,1 @@
+"""The wiring: each role's entry, and the only place that reads the environment."""

@@ -1,0 +1,107 @@
+"""`python -m penstock.run.worker --uid UID`: a worker, told by its environment what to do.
+
+PENSTOCK_API               the broker's address
+PENSTOCK_WORKER_TOKEN      the worker's JWT; taken out of the environment before the handler is imported
+PENSTOCK_APP               the app's spec as JSON
+PENSTOCK_WORKER_UID        the uid, where none stands on the command line
+PENSTOCK_INLINE_MAX_BYTES  the largest result that travels within a settle call (default 32768)
+PENSTOCK_GRACE_SECONDS     from SIGTERM to the release of what is unfinished (default 8)
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+from collections.abc import MutableMapping
+from typing import NoReturn
+
+import msgspec
+from setproctitle import setproctitle
+
+from penstock.errors import Misconfigured
+from penstock.model import app as apps
+from penstock.worker import log
+from penstock.worker.exits import Exit, end_process
+from penstock.worker.kin import Loaded, Renewed, Served, tell
+from penstock.worker.launcher import Launcher
+from penstock.worker.post import Post
+from penstock.worker.replica import Ears, run_replica
+
+from .clock import SystemClock
+
+__all__ = ["main", "serve"]
+
+
+def main() -> NoReturn:
+    """Be the worker that the command line and the environment describe, then end the process."""
+    parser = argparse.ArgumentParser(prog="python -m penstock.run.worker", description="Run a worker.")
+    parser.add_argument("--uid", help="the worker's uid (default: PENSTOCK_WORKER_UID)")
+    end_process(serve(parser.parse_args().uid, os.environ))  # noqa: TID251  # wiring reads the environment
+
+
+def serve(uid: str | None, env: MutableMapping[str, str]) -> int:
+    """Work as the worker that `env` describes; gives the exit code. The token is taken out of `env`."""
+    try:
+        post = _post(uid, env)
+    except Misconfigured as error:
+        log.start(uid or "", "")
+        log.event("can't start", logging.ERROR, detail=error.detail)
+        return Exit.CONFIG
+    log.start(post.uid, post.app.name)
+    setproctitle(f"penstock worker {post.uid} app={post.app.name}")
+    log.event("worker started", pid=os.getpid(), replicas=post.app.worker.instances)
+    if post.packed:
+        return Launcher(post, _become_replica, clock=SystemClock()).run()
+    return run_replica(post, clock=SystemClock(), random=os.urandom)
+
+
+def _become_replica(post: Post, line: socket.socket) -> NoReturn:
+    log.start(post.uid, post.app.name, post.replica)
+    setproctitle(f"penstock worker {post.uid} app={post.app.name} replica={post.replica}")
+    end_process(run_replica(post, clock=SystemClock(), random=os.urandom, ears=_ears(line)))
+
+
+def _ears(line: socket.socket) -> Ears:
+    """Give the ears of the launcher at the other end of a line; of what was served it hears once."""
+    heard = False
+
+    def served() -> None:
+        nonlocal heard
+        if not heard:
+            heard = True
+            tell(line, Served())
+
+    return Ears(
+        loaded=lambda: tell(line, Loaded()),
+        served=served,
+        renewed=lambda token: tell(line, Renewed(token)),
+        gone=line.fileno(),
+    )
+
+
+def _post(uid: str | None, env: MutableMapping[str, str]) -> Post:
+    token = env.pop("PENSTOCK_WORKER_TOKEN", "")
+    uid = uid or env.get("PENSTOCK_WORKER_UID")
+    try:
+        return Post(
+            uid=uid or _missing("PENSTOCK_WORKER_UID"),
+            app=apps.decode(env["PENSTOCK_APP"].encode()),
+            api=env["PENSTOCK_API"],
+            token=token or _missing("PENSTOCK_WORKER_TOKEN"),
+            inline_max_bytes=int(env.get("PENSTOCK_INLINE_MAX_BYTES", "32768")),
+            grace_s=float(env.get("PENSTOCK_GRACE_SECONDS", "8")),
+        )
+    except KeyError as error:
+        _missing(error.args[0])
+    except (ValueError, msgspec.ValidationError) as error:
+        raise Misconfigured(f"a worker's environment can't be read: {error}") from error
+
+
+def _missing(name: str) -> NoReturn:
+    raise Misconfigured(f"a worker needs {name} in its environment")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""One call of a handler for a micro-batch: decode, predict, and find the culprit if it raises."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
+
+from penstock.model.run import Outcome, Reason
+
+from .current import CurrentRun, working_on
+from .ending import Ending, Limits, ended_by, pack, released, succeeded
+from .handler import Handler
+
+__all__ = ["Item", "Predictor", "is_concurrent"]
+
+ResultT = TypeVar("ResultT")
+
+PACK_IN_THREAD: Final = 256 * 1024  # bytes; compressing more would hold up the loop's heartbeats
+HandlerFault = (Exception, SystemExit)  # a handler that calls sys.exit() ends its call, not its neighbours
+
+
+class Item(NamedTuple):
+    """One input of a micro-batch, and the run it belongs to."""
+
+    body: bytes
+    content_type: str
+    run: CurrentRun
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some of a micro-batch, to be predicted by one call."""
+
+    inputs: list[Any]
+    runs: list[CurrentRun]
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: BaseException
+
+
+_Steps = Generator[_Part, Any, list[Ending]]
+
+
+class Predictor:
+    """A loaded handler that takes micro-batches and gives an ending for each item, whatever the handler does.
+
+    A synchronous `predict` runs in `slots` threads of its own, so heartbeats go on; an async one on the loop.
+    """
+
+    def __init__(self, handler: Handler, limits: Limits, *, slots: int) -> None:
+        self.handler = handler
+        self.concurrent = is_concurrent(handler)
+        self._limits = limits
+        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="predict")
+
+    async def load(self) -> None:
+        """Call the handler's `load`, in the thread that will call `predict`; what it raises is passed on."""
+        loaded = self.handler.load() if self.concurrent else await self._threaded(self.handler.load)
+        if isinstance(loaded, Awaitable):
+            await loaded
+
+    async def healthy(self) -> bool:
+        """Tell whether the handler's `health` neither raises nor gives False."""
+        try:
+            said = self.handler.health() if self.concurrent else await self._threaded(self.handler.health)
+        except Exception:  # noqa: BLE001  # raising means unhealthy, whatever is raised
+            return False
+        return said is not False
+
+    async def call(self, items: Sequence[Item]) -> tuple[list[Ending], float]:
+        """Give an ending for each item, in order, and the seconds that it took; never raises for the handler."""
+        if not self.concurrent:
+            return await self._threaded(self._work, items)
+        began = time.monotonic()
+        endings = await self._work_async(items)
+        return await self._packed(endings), time.monotonic() - began
+
+    def close(self) -> None:
+        """Let idle threads go; one that is stuck in `predict` is left alone."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _threaded(self, function: Callable[..., ResultT], *arguments: Any) -> ResultT:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    def _work(self, items: Sequence[Item]) -> tuple[list[Ending], float]:
+        began = time.monotonic()
+        steps = _steps(self.handler, items)
+        try:
+            part = next(steps)
+            while True:
+                part = steps.send(self._predict(part))
+        except StopIteration as end:
+            endings: list[Ending] = end.value
+        return [pack(ending, self._limits) for ending in endings], time.monotonic() - began
+
+    def _predict(self, part: _Part) -> Any:
+        with working_on(part.runs):
+            try:
+                return self.handler.predict(part.inputs)
+            except HandlerFault as error:
+                return _Raised(error)
+
+    async def _work_async(self, items: Sequence[Item]) -> list[Ending]:
+        steps = _steps(self.handler, items)
+        try:
+            part = next(steps)
+            while True:
+                part = steps.send(await self._predict_async(part))
+        except StopIteration as end:
+            endings: list[Ending] = end.value
+            return endings
+
+    async def _predict_async(self, part: _Part) -> Any:
+        with working_on(part.runs):
+            try:
+                return await self.handler.predict(part.inputs)  # type: ignore[misc]  # `concurrent` says it is awaitable
+            except HandlerFault as error:
+                return _Raised(error)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise  # we are told to stop; otherwise something within the handler was cancelled
+                return _Raised(error)
+
+    async def _packed(self, endings: list[Ending]) -> list[Ending]:
+        size = sum(len(ending.response.body) for ending in endings if ending.response)
+        if size <= PACK_IN_THREAD:
+            return [pack(ending, self._limits) for ending in endings]
+        return [await asyncio.to_thread(pack, ending, self._limits) for ending in endings]
+
+
+def is_concurrent(handler: Handler) -> bool:
+    """Tell whether a handler's `predict` is a coroutine function, so that several calls share the loop's thread."""
+    return inspect.iscoroutinefunction(handler.predict)
+
+
+def _steps(handler: Handler, items: Sequence[Item]) -> _Steps:
+    """Yield what to predict, take what came of it, and return an ending per item.
+
+    A part that raises is halved until the culprits stand alone, so k of them among n cost at most 2k log2(n) calls
+    more and nobody else loses a result.
+    """
+    endings = [released] * len(items)
+    inputs: dict[int, Any] = {}
+    for index, item in enumerate(items):
+        try:
+            inputs[index] = handler.decode(item.body, item.content_type)
+        except HandlerFault as error:
+            endings[index] = ended_by(error)
+    parts = [list(inputs)] if inputs else []
+    while parts:
+        wanted = parts.pop()
+        if all(items[index].run.cancelled for index in wanted):
+            continue
+        answer = yield _Part([inputs[index] for index in wanted], [items[index].run for index in wanted])
+        if isinstance(answer, _Raised) and len(wanted) > 1:
+            middle = len(wanted) // 2
+            parts += [wanted[middle:], wanted[:middle]]
+            continue
+        for index, ending in zip(wanted, _conclude(handler, answer, len(wanted)), strict=True):
+            endings[index] = ending
+    return endings
+
+
+def _conclude(handler: Handler, answer: Any, expected: int) -> list[Ending]:
+    """Give the endings of a part from what `predict` gave or raised."""
+    if isinstance(answer, _Raised):
+        return [ended_by(answer.error)] * expected
+    if not isinstance(answer, list | tuple):
+        told = f"predict gave a {type(answer).__qualname__}, not a list with an output for each input"
+        return [Ending(Outcome.RETRY, Reason.HANDLER_ERROR, told)] * expected
+    if len(answer) != expected:
+        told = f"predict gave {len(answer)} outputs for {expected} inputs"
+        return [Ending(Outcome.RETRY, Reason.HANDLER_ERROR, told)] * expected
+    return [succeeded(handler, output) for output in answer]
