@@ -205,11 +205,11 @@ class Broker:
 
     async def settle(self, worker: WorkerClaims, ask: wire.SettleRequest) -> wire.SettleReply:
         """Take the ends of attempts, item by item, and give the next work in the same round trip."""
-        settling = [self._settle_one(worker, item) for item in ask.done]
+        settling = asyncio.gather(*(self._settle_one(worker, item) for item in ask.done))
         if ask.want is None:
-            return wire.SettleReply(done=tuple(await asyncio.gather(*settling)))
-        # Both go into one group commit where work is waiting already; the lease is ordered after the settles.
-        *done, more = await asyncio.gather(*settling, self.lease(worker, ask.want, ask.replica))
+            return wire.SettleReply(done=tuple(await settling))
+        # Both go into one group commit where work is waiting already; the ledger settles before it leases.
+        done, more = await asyncio.gather(settling, self.lease(worker, ask.want, ask.replica))
         return wire.SettleReply(done=tuple(done), attempts=more.attempts, drain_first=more.drain_first, exit=more.exit)
 
     async def _settle_one(self, worker: WorkerClaims, item: wire.SettleItem) -> wire.SettleStatus:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
 from penstock.model.run import Run
@@ -63,7 +63,7 @@ class Notices:
             if not ends:
                 del self._waiting[run_id]
 
-    async def watch(self, run_id: str, quiet_s: float) -> AsyncIterator[Run | None]:
+    async def watch(self, run_id: str, quiet_s: float) -> AsyncGenerator[Run | None]:
         """Give every record published of a run, as they come; None after each `quiet_s` seconds without one."""
         records: asyncio.Queue[Run] = asyncio.Queue()
         watchers = self._watching.setdefault(run_id, [])

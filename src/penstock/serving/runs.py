@@ -89,11 +89,11 @@ class Runs:
             raise NotFound("there is no run with this id")
         return run
 
-    async def list(self, wanted: RunFilter) -> list[Run]:
+    async def list(self, wanted: RunFilter) -> Sequence[Run]:
         """List runs, newest first, without their inline bytes."""
         return await self._ledger.runs(wanted)
 
-    async def attempts(self, run_id: str) -> list[Attempt]:
+    async def attempts(self, run_id: str) -> Sequence[Attempt]:
         """List a run's attempts, first to last."""
         return await self._ledger.attempts(run_id)
 
@@ -183,7 +183,7 @@ class Runs:
         ]
         return Explanation(run.id, run.state, run.reason, _summary(run, standing), tuple(steps))
 
-    async def _line(self, run: Run) -> list[Step]:
+    async def _line(self, run: Run) -> Sequence[Step]:
         if run.state is not State.QUEUED:
             return []
         if run.reason is Reason.RETRYING:
