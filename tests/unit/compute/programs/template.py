@@ -1,5 +1,5 @@
 """The smallest template: it speaks `penstock.model.forking` and forks `worker.main`. `TEST_TEMPLATE` makes it fail."""
-# ruff: noqa: PTH # it starts without pathlib, in milliseconds
+# ruff: noqa: PTH123 -- it starts without pathlib, in milliseconds
 
 import json
 import os
