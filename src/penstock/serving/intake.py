@@ -152,7 +152,7 @@ class Intake:
         return Payload(key=at, size=size, content_type=asked.content_type)
 
     async def _after_accept(self, app: App, proposed: NewRun, accepted: Accepted) -> None:
-        if accepted.how is Acceptance.CREATED:
+        if accepted.run.id == proposed.id:  # also where a repeated write found what its first try had committed
             await self.created(app, accepted.run)
             return
         if accepted.how is Acceptance.HIT:
