@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
@@ -72,7 +73,8 @@ class SqlQueue:
         self._times = times
         self._clerk: Clerk | None = None
         self._server: asyncio.Task[None] | None = None
-        self._waiting: dict[str, OrderedDict[_Waiter, int]] = {}  # longest first; no line is empty
+        self._lines: dict[str, _Line] = {}  # those in which somebody waits
+        self._round = 0  # how many looks were begun
         self._fresh: set[str] = set()  # queues in which something may have become ready
         self._news = asyncio.Event()
 
@@ -89,10 +91,10 @@ class SqlQueue:
             return
         self._news.set()
         await self._server
-        for line in self._waiting.values():
-            for waiter in line:
+        for line in self._lines.values():
+            for waiter in line.waiting:
                 _give(waiter, [])
-        self._waiting.clear()
+        self._lines.clear()
         await clerk.leave()
 
     async def send(self, queue: str, bodies: Sequence[str]) -> None:
@@ -102,61 +104,15 @@ class SqlQueue:
         await sent
 
     async def receive(self, queue: str, limit: int, wait_s: float) -> list[Message]:
-        """Give what is ready, or wait for the first. Who comes while others wait waits behind them."""
-        if wait_s <= 0 or queue not in self._waiting:
-            messages = await self._take(queue, limit)
-            if messages or wait_s <= 0:
-                return messages
-        return await self._wait(queue, limit, wait_s)
-
-    async def ack(self, messages: Sequence[Message]) -> None:
-        """Forget messages."""
-        await self._do(lambda mailbox: mailbox.ack(messages))
-
-    async def depth(self, queue: str) -> int:
-        """Count what is sent and not acknowledged."""
-        return await self._do(lambda mailbox: mailbox.depth(queue))
-
-    # -------------------------------------------------------------- taking
-
-    def _do(self, job: Callable[[Mailbox], T]) -> asyncio.Future[T]:
+        """Stand in line, and get what the next look finds, or what becomes ready while time remains."""
         if self._clerk is None:
             raise Unavailable("the queue is closed")
-        return self._clerk.do(job)
-
-    async def _take(self, queue: str, limit: int) -> list[Message]:
-        found = self._do(self._taking({queue: limit}))
-        try:
-            return (await asyncio.shield(found))[queue]
-        except asyncio.CancelledError:
-            found.add_done_callback(partial(self._unseen, queue))
-            raise
-
-    def _taking(self, wanted: dict[str, int]) -> Callable[[Mailbox], dict[str, list[Message]]]:
-        now = self._clock.now()
-        return lambda mailbox: mailbox.take(wanted, now, now + self._times.visibility_s)
-
-    def _unseen(self, queue: str, found: asyncio.Future[dict[str, list[Message]]]) -> None:
-        if not found.cancelled() and found.exception() is None:
-            self._return(queue, found.result()[queue])
-
-    def _return(self, queue: str, messages: Sequence[Message]) -> None:
-        """Make ready again what nobody saw; once closed, it comes again by itself."""
-        if messages and self._clerk is not None:
-            returned = self._clerk.do(lambda mailbox: mailbox.give_back(messages))
-            returned.add_done_callback(lambda future: future.exception())  # then too it comes again by itself
-            self._look(queue)
-
-    # -------------------------------------------------------------- waiting
-
-    async def _wait(self, queue: str, limit: int, wait_s: float) -> list[Message]:
-        if self._clerk is None:
-            return []
         loop = asyncio.get_running_loop()
         waiter: _Waiter = loop.create_future()
-        self._waiting.setdefault(queue, OrderedDict())[waiter] = limit
-        self._look(queue)  # something may have been sent since the look that found nothing
-        timer = loop.call_later(wait_s, _give, waiter, [])
+        line = self._lines.setdefault(queue, _Line())
+        line.waiting[waiter] = limit
+        timer = loop.call_later(max(wait_s, 0.0), _time_is_up, line, waiter, self._round)
+        self._look(queue)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -167,27 +123,40 @@ class SqlQueue:
             timer.cancel()
             self._leave(queue, waiter)
 
-    def _leave(self, queue: str, waiter: _Waiter) -> None:
-        if (line := self._waiting.get(queue)) is not None:
-            line.pop(waiter, None)
-            if not line:
-                del self._waiting[queue]
+    async def ack(self, messages: Sequence[Message]) -> None:
+        """Forget messages."""
+        await self._do(lambda mailbox: mailbox.ack(messages))
+
+    async def depth(self, queue: str) -> int:
+        """Count what is sent and not acknowledged."""
+        return await self._do(lambda mailbox: mailbox.depth(queue))
+
+    # -------------------------------------------------------------- looking
+
+    def _do(self, job: Callable[[Mailbox], T]) -> asyncio.Future[T]:
+        if self._clerk is None:
+            raise Unavailable("the queue is closed")
+        return self._clerk.do(job)
 
     def _look(self, queue: str) -> None:
         """Have the server look into a queue, if anybody waits there."""
-        if queue in self._waiting:
+        if queue in self._lines:
             self._fresh.add(queue)
             self._news.set()
 
     async def _serve(self, clerk: Clerk) -> None:
-        """Take messages for those who wait, until closed."""
+        """Take messages for those who wait, one look at a time, until closed."""
         while await self._heard():
-            fresh, self._fresh = self._fresh or set(self._waiting), set()
-            wanted = {queue: self._wanted(queue) for queue in fresh if queue in self._waiting}
+            fresh, self._fresh = self._fresh or set(self._lines), set()
+            wanted = {queue: self._lines[queue].wanted() for queue in fresh if queue in self._lines}
             if not wanted:
                 continue
+            self._round += 1
+            now = self._clock.now()
             try:
-                found = await clerk.do(self._taking(wanted))
+                found = await clerk.do(
+                    partial(Mailbox.take, wanted=wanted, now=now, until=now + self._times.visibility_s)
+                )
             except PenstockError as error:
                 self._fail(wanted, error)
                 continue
@@ -195,41 +164,83 @@ class SqlQueue:
                 self._deal(queue, messages)
                 if len(messages) == wanted[queue]:
                     self._look(queue)  # there may be more
+                else:
+                    self._dismiss(queue)
 
     async def _heard(self) -> bool:
         """Wait for news, or for the next look while anybody waits; tell whether to go on."""
         if self._clerk is not None:
-            try:
-                async with asyncio.timeout(self._times.poll_s if self._waiting else None):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._times.poll_s if self._lines else None):
                     await self._news.wait()
-            except TimeoutError:
-                pass
             self._news.clear()
         return self._clerk is not None
 
-    def _wanted(self, queue: str) -> int:
-        wanted = 0
-        for limit in self._waiting[queue].values():
-            wanted += limit
-            if wanted >= _ROUND:
-                return _ROUND
-        return wanted
-
     def _deal(self, queue: str, messages: list[Message]) -> None:
         """Give messages to those who wait, longest first; what is left over goes back."""
-        while messages and (line := self._waiting.get(queue)):
-            waiter, limit = next(iter(line.items()))
+        while messages and (line := self._lines.get(queue)):
+            waiter, limit = next(iter(line.waiting.items()))
             self._leave(queue, waiter)
             if not waiter.done():
                 waiter.set_result(messages[:limit])
                 messages = messages[limit:]
         self._return(queue, messages)
 
-    def _fail(self, queues: dict[str, int], error: PenstockError) -> None:
+    def _dismiss(self, queue: str) -> None:
+        """Send those home for whom this look was the last, now that it found no more."""
+        if (line := self._lines.get(queue)) is not None:
+            line.looked = self._round
+            late, line.late = line.late, []
+            for waiter, since in late:
+                _time_is_up(line, waiter, since)
+
+    def _fail(self, queues: Iterable[str], error: PenstockError) -> None:
         for queue in queues:
-            for waiter in self._waiting.pop(queue, ()):
-                if not waiter.done():
-                    waiter.set_exception(error)
+            if (line := self._lines.pop(queue, None)) is not None:
+                for waiter in line.waiting:
+                    if not waiter.done():
+                        waiter.set_exception(error)
+
+    def _return(self, queue: str, messages: Sequence[Message]) -> None:
+        """Make ready again what nobody saw; once closed, it comes again by itself."""
+        if messages and self._clerk is not None:
+            returned = self._clerk.do(lambda mailbox: mailbox.give_back(messages))
+            returned.add_done_callback(lambda future: future.exception())  # then too it comes again by itself
+            self._look(queue)
+
+    def _leave(self, queue: str, waiter: _Waiter) -> None:
+        if (line := self._lines.get(queue)) is not None:
+            line.waiting.pop(waiter, None)
+            if not line.waiting:
+                del self._lines[queue]
+
+
+class _Line:
+    """Who waits at one queue for how much, longest first; who goes after the next look; which look was the last."""
+
+    __slots__ = ("late", "looked", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: OrderedDict[_Waiter, int] = OrderedDict()
+        self.late: list[tuple[_Waiter, int]] = []
+        self.looked = 0
+
+    def wanted(self) -> int:
+        """Give how much a look should take."""
+        total = 0
+        for limit in self.waiting.values():
+            total += limit
+            if total >= _ROUND:
+                return _ROUND
+        return total
+
+
+def _time_is_up(line: _Line, waiter: _Waiter, since: int) -> None:
+    """Give nothing to a waiter who came at look `since`: at once if one was made for it, else after the next."""
+    if line.looked > since:
+        _give(waiter, [])
+    else:
+        line.late.append((waiter, since))
 
 
 def _give(waiter: _Waiter, messages: list[Message]) -> None:
