@@ -144,8 +144,65 @@ def _settings() -> str:
     remarks = _remarks(Settings)
     rows = []
     for name in Settings.__struct_fields__:
-        rows.append([f"`{name}`", f"`PENSTOCK__{name.upper()}`", _shown(_default(Settings, name)), remarks.get(name, "")])
+        rows.append(
+            [f"`{name}`", f"`PENSTOCK__{name.upper()}`", _shown(_default(Settings, name)), remarks.get(name, "")]
+        )
     return _table(["setting", "in the environment", "default", "meaning"], rows)
+
+
+# ------------------------------------------------------------------ classes
+
+
+def _handler() -> str:
+    from penstock.worker.current import CurrentRun, current_run, current_runs
+    from penstock.worker.handler import Handler, InvalidInput, Response, Retry
+
+    told = [_class(kind) for kind in (Handler, Response, InvalidInput, Retry, CurrentRun)]
+    return "\n".join([*told, *(_callable("## ", function) for function in (current_run, current_runs))])
+
+
+_FOR_THE_LOOP: Final = {"cancel", "stop"}
+
+
+def _class(kind: type) -> str:
+    members = [
+        _callable("### ", member)
+        for name, member in vars(kind).items()
+        if not name.startswith("_")
+        and name not in _FOR_THE_LOOP
+        and (inspect.isfunction(member) or isinstance(member, property))
+    ]
+    return "\n".join([f"## `{kind.__name__}`\n\n{_prose(kind)}", *members])
+
+
+def _callable(mark: str, member: Any) -> str:
+    if isinstance(member, property):
+        return f"{mark}`{member.fget.__name__}`\n\n{_prose(member)}"
+    return f"{mark}`{member.__name__}{_signature(member)}`\n\n{_prose(member)}"
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    shown = inspect.signature(function)
+    given = [_parameter(part) for part in shown.parameters.values() if part.name != "self"]
+    return f"({', '.join(given)}) -> {shown.return_annotation}"
+
+
+def _parameter(part: inspect.Parameter) -> str:
+    default = "" if part.default is part.empty else f" = {part.default!r}"
+    return f"{part.name}: {part.annotation}{default}"
+
+
+def _prose(thing: Any) -> str:
+    """Give a docstring as Markdown: a section's lines become a list."""
+    lines = []
+    for line in inspect.cleandoc(thing.__doc__ or "").splitlines():
+        if re.fullmatch(r"(Args|Attributes|Raises|Returns):", line):
+            lines += [f"*{line.removesuffix(':')}*", ""]
+        elif line.startswith("    ") and not line.startswith("     "):
+            lines.append(f"* {line.strip()}")
+        else:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
@@ -161,6 +218,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "candidate-vm": _of_record(VmCandidate),
     "candidate-pool": _of_record(PoolCandidate),
     "settings": _settings,
+    "handler": _handler,
 }
 
 if __name__ == "__main__":
