@@ -176,6 +176,10 @@ class Ledger:
         """List a run's attempts, first to last."""
         return await self._driver.attempts(run_id)
 
+    async def unanswered(self, for_s: float, limit: int = 1000) -> list[Attempt]:
+        """List attempts that ended over their worker's head that long ago or longer, and that it still holds."""
+        return await self._driver.unanswered(for_s, limit)
+
     async def lanes(self) -> list[c.LaneCount]:
         """Give the counters of every lane that ever held a run."""
         return await self._driver.lanes()

@@ -79,6 +79,13 @@ class Driver(Protocol):
         """List a run's attempts, first to last."""
         ...
 
+    async def unanswered(self, for_s: float, limit: int = 1000) -> list[Attempt]:
+        """List attempts that ended over their worker's head `for_s` seconds ago or earlier, and that it still holds.
+
+        That is: the run was cancelled or ran past its deadline, and the worker has neither settled nor heard of it.
+        """
+        ...
+
     async def lanes(self) -> list[LaneCount]:
         """Give the counters of every lane that ever held a run; costs the number of lanes, not of runs."""
         ...

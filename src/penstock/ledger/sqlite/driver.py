@@ -139,6 +139,10 @@ class SqliteLedger:
         """List a run's attempts."""
         return read.attempts(self._database.reader, run_id)
 
+    async def unanswered(self, for_s: float, limit: int = 1000) -> list[Attempt]:
+        """List attempts whose worker has not heard of their end."""
+        return read.unanswered(self._database.reader, self._clock.now() - for_s, limit)
+
     async def lanes(self) -> list[LaneCount]:
         """Give the counters, from memory; only the oldest of each line is looked up."""
         return [read.count_of(self._database.reader, line) for line in self._lines.all()]

@@ -18,7 +18,19 @@ from .accept import LATEST
 from .lines import Line
 from .rows import ATTEMPT, LISTED_RUN, RUN, RUN_TABLES, WORKER, attempt_of, run_of, worker_of
 
-__all__ = ["attempts", "audited", "count_of", "decisions", "events", "latest", "run", "runs", "worker", "workers"]
+__all__ = [
+    "attempts",
+    "audited",
+    "count_of",
+    "decisions",
+    "events",
+    "latest",
+    "run",
+    "runs",
+    "unanswered",
+    "worker",
+    "workers",
+]
 
 # ------------------------------------------------------------------ points
 
@@ -41,6 +53,16 @@ def attempts(db: sqlite3.Connection, run_id: str) -> list[Attempt]:
         f"SELECT {ATTEMPT} FROM runs r JOIN attempts a ON a.seq = r.seq WHERE r.run_id = ? ORDER BY a.epoch", (run_id,)
     )
     return [attempt_of(run_id, row) for row in rows]
+
+
+def unanswered(db: sqlite3.Connection, until: float, limit: int) -> list[Attempt]:
+    """List attempts that ended by a moment and that their worker still holds; costs the number of live ones."""
+    rows = db.execute(
+        f"SELECT r.run_id, {ATTEMPT} FROM attempts a JOIN runs r ON r.seq = a.seq "
+        "WHERE a.live = 1 AND a.finished_at <= ? ORDER BY a.finished_at LIMIT ?",
+        (until, limit),
+    )
+    return [attempt_of(run_id, row) for run_id, *row in rows]
 
 
 def worker(db: sqlite3.Connection, uid: str) -> Worker | None:
