@@ -8,7 +8,7 @@ from typing import Final
 from penstock.ledger.commands import Cancel, Cancelled, Clear, Fail
 from penstock.model.run import AttemptState, Reason, Run, State, Verdict
 
-from .moves import Ending, Held, Moves, hold, hold_all
+from .moves import Ending, Held, Moves, hold, hold_found
 from .transaction import Transaction
 
 __all__ = ["cancel", "clear", "fail"]
@@ -24,17 +24,17 @@ _LIVE_RUNS: Final = """
 
 def cancel(tx: Transaction, commands: Sequence[Cancel]) -> list[Cancelled]:
     """Cancel runs that are not terminal."""
-    return [_cancel(tx, command) for command in commands]
+    moves = Moves(tx)
+    held = hold(tx, [command.run_id for command in commands])
+    outcomes = [_cancel(moves, command, held.get(command.run_id)) for command in commands]
+    moves.write()
+    return outcomes
 
 
-def _cancel(tx: Transaction, command: Cancel) -> Cancelled:
-    held = hold(tx, command.run_id)
+def _cancel(moves: Moves, command: Cancel, held: Held | None) -> Cancelled:
     if held is None or held.run.terminal:
         return Cancelled(changed=False, run=None if held is None else held.run)
-    moves = Moves(tx)
-    run = _stop(moves, held, command.reason, command.message)
-    moves.write()
-    return Cancelled(changed=True, run=run)
+    return Cancelled(changed=True, run=_stop(moves, held, command.reason, command.message))
 
 
 def _stop(moves: Moves, held: Held, reason: Reason, message: str) -> Run:
@@ -54,23 +54,23 @@ def clear(tx: Transaction, commands: Sequence[Clear]) -> list[tuple[Run, ...]]:
 def _clear(tx: Transaction, command: Clear) -> tuple[Run, ...]:
     moves = Moves(tx)
     found = tx.db.execute(_LIVE_RUNS, {"app": command.app, "limit": command.limit})
-    runs = tuple(_stop(moves, held, command.reason, "") for held in hold_all(tx, found))
+    runs = tuple(_stop(moves, held, command.reason, "") for held in hold_found(tx, found))
     moves.write()
     return runs
 
 
 def fail(tx: Transaction, commands: Sequence[Fail]) -> list[Cancelled]:
     """Fail runs that wait."""
-    return [_fail(tx, command) for command in commands]
+    moves = Moves(tx)
+    held = hold(tx, [command.run_id for command in commands])
+    outcomes = [_fail(moves, command, held.get(command.run_id)) for command in commands]
+    moves.write()
+    return outcomes
 
 
-def _fail(tx: Transaction, command: Fail) -> Cancelled:
-    held = hold(tx, command.run_id)
+def _fail(moves: Moves, command: Fail, held: Held | None) -> Cancelled:
     if held is None or held.run.state is not State.QUEUED:
         return Cancelled(changed=False, run=None if held is None else held.run)
-    moves = Moves(tx)
     run = held.run
     verdict = Verdict(State.FAILED, command.reason, run.failures, run.deaths, AttemptState.FAILED)
-    failed = moves.move(held, verdict, command.message)
-    moves.write()
-    return Cancelled(changed=True, run=failed)
+    return Cancelled(changed=True, run=moves.move(held, verdict, command.message))

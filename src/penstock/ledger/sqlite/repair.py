@@ -11,7 +11,7 @@ from penstock.ledger.commands import Gap, Mend, Sweep
 from penstock.model.run import AttemptState, Payload, Reason, Run, State, Verdict, after_death
 
 from .book import PIN_SECONDS
-from .moves import Ending, Held, Moves, hold_all
+from .moves import Ending, Held, Moves, hold_found
 from .transaction import Transaction
 
 __all__ = ["gap", "mend"]
@@ -36,7 +36,7 @@ _DEADLINES: Final = """
 def _leases(tx: Transaction, limit: int) -> list[Run]:
     moves = Moves(tx)
     runs = []
-    for held in hold_all(tx, tx.db.execute(_LEASES, (tx.now, tx.now, limit))):
+    for held in hold_found(tx, tx.db.execute(_LEASES, (tx.now, tx.now, limit))):
         if held.run.state is State.RUNNING:
             runs.append(_lost(moves, held))
         else:
@@ -56,7 +56,7 @@ def _lost(moves: Moves, held: Held) -> Run:
 def _deadlines(tx: Transaction, limit: int) -> list[Run]:
     moves = Moves(tx)
     runs = []
-    for held in hold_all(tx, tx.db.execute(_DEADLINES, (tx.now, tx.now, limit))):
+    for held in hold_found(tx, tx.db.execute(_DEADLINES, (tx.now, tx.now, limit))):
         run = held.run
         message = f"the attempt ran longer than {run.terms.run_deadline_seconds:g} s"
         # Its worker learns of it at its next heartbeat, and holds what it reserved until then.
@@ -77,7 +77,7 @@ _DUE: Final = """
 def _queue_ttl(tx: Transaction, limit: int) -> list[Run]:
     moves = Moves(tx)
     runs = []
-    for held in hold_all(tx, tx.db.execute(_EXPIRED, (tx.now, limit))):
+    for held in hold_found(tx, tx.db.execute(_EXPIRED, (tx.now, limit))):
         run = held.run
         verdict = Verdict(State.FAILED, Reason.QUEUE_EXPIRED, run.failures, run.deaths, AttemptState.FAILED)
         runs.append(moves.move(held, verdict, f"it waited longer than {run.terms.queue_ttl_seconds:g} s"))
@@ -86,7 +86,7 @@ def _queue_ttl(tx: Transaction, limit: int) -> list[Run]:
 
 
 def _due(tx: Transaction, limit: int) -> list[Run]:
-    runs = hold_all(tx, tx.db.execute(_DUE, (tx.now, limit)))
+    runs = hold_found(tx, tx.db.execute(_DUE, (tx.now, limit)))
     for held in runs:
         held.share.step_in()
     tx.db.executemany("UPDATE runs SET in_line = 1, head = 1 WHERE seq = ?", [(held.run.seq,) for held in runs])
@@ -106,7 +106,7 @@ _FORGET_WORKERS: Final = "DELETE FROM workers WHERE id IN (SELECT id FROM worker
 
 
 def _results(tx: Transaction, limit: int) -> list[Run]:
-    runs = hold_all(tx, tx.db.execute(_PURGEABLE, (tx.now, limit)))
+    runs = hold_found(tx, tx.db.execute(_PURGEABLE, (tx.now, limit)))
     return [_purge(tx, held.run) for held in runs]
 
 
@@ -133,7 +133,7 @@ def _emptied(payload: Payload) -> Payload:
 
 
 def _tombstones(tx: Transaction, limit: int) -> list[Run]:
-    runs = [held.run for held in hold_all(tx, tx.db.execute(_FORGETTABLE, (tx.now, limit)))]
+    runs = [held.run for held in hold_found(tx, tx.db.execute(_FORGETTABLE, (tx.now, limit)))]
     seqs = [(run.seq,) for run in runs]
     for table in ("attempts", "results", "bodies", "checkpoints", "runs"):
         tx.db.executemany(f"DELETE FROM {table} WHERE seq = ?", seqs)  # noqa: S608  # the names stand above

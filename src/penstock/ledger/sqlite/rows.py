@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ __all__ = [
     "RUN_WIDTH",
     "WORKER",
     "Row",
+    "as_json",
     "attempt_of",
     "payload_row",
     "run_of",
@@ -27,6 +29,12 @@ __all__ = [
 ]
 
 Row = tuple[Any, ...]
+
+
+def as_json(values: Collection[str | int]) -> str:
+    """Give the text that `json_each` unfolds, for a question about many things at once."""
+    return msgspec.json.encode(values).decode()
+
 
 # ------------------------------------------------------------------ runs
 

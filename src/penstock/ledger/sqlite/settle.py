@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -11,6 +11,7 @@ from penstock.ledger.commands import Checkpoint, Extend, ExtendCode, Settle, Set
 from penstock.model.run import Outcome, Reason, Report, Run, State, after_report
 
 from .moves import Ending, Held, Moves, hold
+from .rows import as_json
 from .terms import decode_terms
 from .transaction import Transaction
 
@@ -22,13 +23,8 @@ __all__ = ["checkpoint", "extend", "settle"]
 def settle(tx: Transaction, commands: Sequence[Settle]) -> list[Settled]:
     """End attempts; a run that two reports name keeps the first."""
     moves = Moves(tx)
-    held: dict[str, Held | None] = {}
-    outcomes = []
-    for command in commands:
-        run_id = command.run_id
-        if run_id not in held:
-            held[run_id] = hold(tx, run_id)
-        outcomes.append(_settle(tx, moves, command, held[run_id]))
+    held = hold(tx, [command.run_id for command in commands])
+    outcomes = [_settle(tx, moves, command, held.get(command.run_id)) for command in commands]
     moves.write()
     return outcomes
 
@@ -79,26 +75,32 @@ class _Going(msgspec.Struct, frozen=True, gc=False):
     due_at: float
 
 
-_ATTEMPT: Final = """
-    SELECT r.seq, r.state, r.epoch, r.terms, a.deadline_at
-    FROM runs r LEFT JOIN attempts a ON a.seq = r.seq AND a.epoch = r.epoch WHERE r.run_id = ?"""
+_ATTEMPTS: Final = """
+    SELECT r.run_id, r.seq, r.state, r.epoch, r.terms, a.deadline_at
+    FROM json_each(?) named CROSS JOIN runs r ON r.run_id = named.value
+    LEFT JOIN attempts a ON a.seq = r.seq AND a.epoch = r.epoch"""
 _RENEW: Final = "UPDATE attempts SET lease_until = ?, due_at = ? WHERE seq = ? AND epoch = ?"
 _ADVANCE: Final = "UPDATE attempts SET state = 'RUNNING' WHERE seq = ? AND epoch = ?"
 _PROGRESS: Final = "UPDATE runs SET progress = coalesce(?, progress), progress_note = ? WHERE seq = ?"
 
 
-def _going(tx: Transaction, run_id: str, epoch: int) -> _Going | ExtendCode:
-    """Give the attempt if it may go on, or why not."""
-    row = tx.db.execute(_ATTEMPT, (run_id,)).fetchone()
-    if row is None:
-        return ExtendCode.LOST
-    seq, state, current, terms, deadline = row
-    if current != epoch:
-        return ExtendCode.LOST
-    if state != State.RUNNING:
-        return ExtendCode.CANCELLED if state == State.CANCELLED else ExtendCode.LOST
-    until = tx.now + decode_terms(terms).lease_seconds
-    return _Going(seq, epoch, until, min(until, deadline))
+def _going(tx: Transaction, commands: Sequence[Extend] | Sequence[Checkpoint]) -> Iterator[_Going | ExtendCode]:
+    """Give for each the attempt that may go on, or why it may not."""
+    names = as_json({command.run_id for command in commands})
+    rows = {row[0]: row[1:] for row in tx.db.execute(_ATTEMPTS, (names,))}
+    for command in commands:
+        row = rows.get(command.run_id)
+        if row is None:
+            yield ExtendCode.LOST
+            continue
+        seq, state, epoch, terms, deadline = row
+        if epoch != command.epoch:
+            yield ExtendCode.LOST
+        elif state != State.RUNNING:
+            yield ExtendCode.CANCELLED if state == State.CANCELLED else ExtendCode.LOST
+        else:
+            until = tx.now + decode_terms(terms).lease_seconds
+            yield _Going(seq, epoch, until, min(until, deadline))
 
 
 def _renew(tx: Transaction, going: Sequence[_Going]) -> None:
@@ -107,39 +109,38 @@ def _renew(tx: Transaction, going: Sequence[_Going]) -> None:
 
 def extend(tx: Transaction, commands: Sequence[Extend]) -> list[ExtendCode]:
     """Renew leases and note progress."""
-    outcomes = []
-    going = []
-    progress = []
-    for command in commands:
-        one = _going(tx, command.run_id, command.epoch)
-        if isinstance(one, ExtendCode):
-            outcomes.append(one)
-            continue
-        outcomes.append(ExtendCode.OK)
-        going.append(one)
-        if command.progress is not None or command.note:
-            progress.append((command.progress, command.note, one.seq, one.epoch))
-    _renew(tx, going)
+    going = list(_going(tx, commands))
+    _renew(tx, [one for one in going if isinstance(one, _Going)])
+    progress = [
+        (command.progress, command.note, one.seq, one.epoch)
+        for command, one in zip(commands, going, strict=True)
+        if isinstance(one, _Going) and (command.progress is not None or command.note)
+    ]
     if progress:
         tx.db.executemany(_PROGRESS, [row[:3] for row in progress])
         tx.db.executemany(_ADVANCE, [row[2:] for row in progress])
-    return outcomes
+    return [_code(one) for one in going]
+
+
+def _code(one: _Going | ExtendCode) -> ExtendCode:
+    return ExtendCode.OK if isinstance(one, _Going) else one
 
 
 def checkpoint(tx: Transaction, commands: Sequence[Checkpoint]) -> list[ExtendCode]:
     """Save what later attempts resume from."""
-    return [_checkpoint(tx, command) for command in commands]
+    going = list(_going(tx, commands))
+    _renew(tx, [one for one in going if isinstance(one, _Going)])
+    for command, one in zip(commands, going, strict=True):
+        if isinstance(one, _Going):
+            _save(tx, one, command.data)
+    return [_code(one) for one in going]
 
 
-def _checkpoint(tx: Transaction, command: Checkpoint) -> ExtendCode:
-    going = _going(tx, command.run_id, command.epoch)
-    if isinstance(going, ExtendCode):
-        return going
-    _renew(tx, [going])
+def _save(tx: Transaction, going: _Going, data: bytes) -> None:
+    """Keep the bytes; other ones than before are progress."""
     db = tx.db
     saved = db.execute("SELECT bytes FROM checkpoints WHERE seq = ?", (going.seq,)).fetchone()
-    if saved != (command.data,):
-        db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (going.seq, command.data))
+    if saved != (data,):
+        db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (going.seq, data))
         db.execute("UPDATE runs SET deaths = 0 WHERE seq = ?", (going.seq,))
         db.execute(_ADVANCE, (going.seq, going.epoch))
-    return ExtendCode.OK

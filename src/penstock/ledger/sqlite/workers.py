@@ -12,7 +12,7 @@ from penstock.ledger.commands import AddWorker, EndWorker, GrantExit, NoteWorker
 from penstock.model.fleet import WorkerState
 from penstock.model.run import AttemptState, Outcome, Reason, Report, Run, State, after_death, after_report
 
-from .moves import Ending, Held, Moves, hold_all
+from .moves import Ending, Held, Moves, hold_found
 from .transaction import Transaction
 
 __all__ = ["add_worker", "end_worker", "grant_exit", "note_worker", "see_workers"]
@@ -103,8 +103,8 @@ def _end(tx: Transaction, command: EndWorker) -> tuple[Run, ...]:
 
 def _held_by(tx: Transaction, command: EndWorker) -> list[Held]:
     if command.replica is None:
-        return hold_all(tx, tx.db.execute(_HELD_BY, (command.uid,)))
-    return hold_all(tx, tx.db.execute(_HELD_BY + " AND replica = ?", (command.uid, command.replica)))
+        return hold_found(tx, tx.db.execute(_HELD_BY, (command.uid,)))
+    return hold_found(tx, tx.db.execute(_HELD_BY + " AND replica = ?", (command.uid, command.replica)))
 
 
 def _end_attempts(moves: Moves, command: EndWorker, all_held: Sequence[Held]) -> list[Run]:
