@@ -142,11 +142,10 @@ def _of_record(kind: type[msgspec.Struct], at: str = "") -> Callable[[], str]:
 
 def _settings() -> str:
     remarks = _remarks(Settings)
-    rows = []
-    for name in Settings.__struct_fields__:
-        rows.append(
-            [f"`{name}`", f"`PENSTOCK__{name.upper()}`", _shown(_default(Settings, name)), remarks.get(name, "")]
-        )
+    rows = [
+        [f"`{name}`", f"`PENSTOCK__{name.upper()}`", _shown(_default(Settings, name)), remarks.get(name, "")]
+        for name in Settings.__struct_fields__
+    ]
     return _table(["setting", "in the environment", "default", "meaning"], rows)
 
 
@@ -205,6 +204,23 @@ def _prose(thing: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
+# ------------------------------------------------------------------ doors
+
+
+def _routes() -> str:
+    from penstock.gateway.routes import ENDPOINTS
+
+    told = []
+    for tag in dict.fromkeys(endpoint.tag for endpoint in ENDPOINTS):
+        rows = [
+            [f"`{endpoint.method} {endpoint.path}`", endpoint.summary, endpoint.scope]
+            for endpoint in ENDPOINTS
+            if endpoint.tag == tag
+        ]
+        told.append(f"### {tag}\n\n{_table(['route', 'what it does', 'scope'], rows)}")
+    return "\n".join(told)
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "states": _words(State),
     "reasons": _words(Reason),
@@ -219,6 +235,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "candidate-pool": _of_record(PoolCandidate),
     "settings": _settings,
     "handler": _handler,
+    "routes": _routes,
 }
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ END = "; print(*sorted({name for name in sys.modules if name not in before}))"
 
 
 def loaded_by(statement):
-    done = subprocess.run([sys.executable, "-c", BEGIN + statement + END], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", BEGIN + statement + END], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 

@@ -1,5 +1,7 @@
 """The tail is watched: no file, function or parameter list grows beyond what one reads in a sitting."""
 
+import re
+
 import pytest
 
 from sources import SOURCE, classes, functions, modules
@@ -9,7 +11,10 @@ MOST_LINES_OF_A_FUNCTION = 60
 MOST_PARAMETERS = 8
 
 # What is longer or wider, and why that is better than the alternative. An excuse that is no longer needed fails too.
-EXCUSED: dict[str, str] = {}
+EXCUSED: dict[str, str] = {
+    "serving/intake.py:Intake.__init__": "the ports that it joins, each given by the wiring under its name",
+    "worker/current.py:CurrentRun.__init__": "a record's fields, each given under its name",
+}
 
 SAYS_NOTHING = {"core", "common", "utils", "util", "manager", "managers", "helper", "helpers", "base", "misc", "tools"}
 
@@ -41,9 +46,10 @@ def test_packages_are_named_for_what_they_hold():
 
 
 def test_classes_are_named_for_what_they_are():
-    empty = {word.capitalize() for word in SAYS_NOTHING}
-    assert [f"{file}:{name}" for file, name in classes() if name.lstrip("_").startswith(tuple(empty))] == []
-    assert [f"{file}:{name}" for file, name in classes() if name.endswith(tuple(empty))] == []
+    named = {
+        f"{file}:{name}": {word.lower() for word in re.findall(r"[A-Z][a-z0-9]*", name)} for file, name in classes()
+    }
+    assert {place: words & SAYS_NOTHING for place, words in named.items() if words & SAYS_NOTHING} == {}
 
 
 @pytest.mark.parametrize("remark", ["TODO", "FIXME", "XXX", "HACK"])
