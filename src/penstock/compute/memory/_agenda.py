@@ -22,6 +22,7 @@ class Agenda:
         self._clock = clock
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self._ticking = False
 
     @property
     def wall(self) -> float:
@@ -38,8 +39,16 @@ class Agenda:
         heapq.heappush(self._due, (self.at + seconds, next(self._order), action))
 
     def tick(self) -> None:
-        """Do all that is due by the clock, each at its own time."""
-        now = self._clock.monotonic()
+        """Do all that is due by the clock, each at its own time; asked for by an action, it is under way already."""
+        if self._ticking:
+            return
+        self._ticking = True
+        try:
+            self._do(self._clock.monotonic())
+        finally:
+            self._ticking = False
+
+    def _do(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:
             at, _, action = heapq.heappop(self._due)
             self.at = max(self.at, at)

@@ -95,7 +95,8 @@ class Cluster:
         return self._yard.nodes
 
     def life(self, uid: str) -> Life:
-        """Give a worker. Raises `NotFound`."""
+        """Give a worker as it is now. Raises `NotFound`."""
+        self.tick()
         if uid not in self._lives:
             raise NotFound(f"the cluster has no worker {uid}")
         return self._lives[uid]
@@ -114,15 +115,36 @@ class Cluster:
         """Take a worker's place away: a SIGTERM now, and the end after the notice."""
         life = self.life(uid)
         self._news.note("preempted", uid)
-        if life.phase is Phase.RUNNING:
-            self.behaviour.terminate(life)
+        self._warn(life)
         self._agenda.later(notice_s, lambda: self._lose(life, "Its node was preempted."))
+
+    def preempt_node(self, name: str, notice_s: float = 30.0) -> None:
+        """Take a machine back, as the provider of spot capacity does: all on it get a SIGTERM now, and lose it then."""
+        node = self._node(name)
+        self._news.note("node preempted", name)
+        for uid in node.workers:
+            self._warn(self._lives[uid])
+        self._agenda.later(notice_s, lambda: self._remove(node))
 
     def lose_node(self, name: str) -> None:
         """Have a machine vanish with all that runs on it."""
+        self._remove(self._node(name))
+
+    def _warn(self, life: Life) -> None:
+        if life.phase is Phase.RUNNING:
+            self.behaviour.terminate(life)
+
+    def _node(self, name: str) -> Node:
+        self.tick()
         node = self._yard.get(name)
         if node is None:
             raise NotFound(f"the cluster has no node {name}")
+        return node
+
+    def _remove(self, node: Node) -> None:
+        if self._yard.get(node.name) is not node:
+            return
+        name = node.name
         self._yard.remove(node)
         self._news.note("node lost", name)
         for uid in node.workers:
@@ -131,14 +153,17 @@ class Cluster:
             self._boot(node.group)
 
     def stock_out(self, group: str, for_s: float = float("inf")) -> None:
-        """Have the provider sell no node of a group for so long."""
+        """Have the provider sell no node of a group for so long; those that boot already will come."""
+        self.tick()
         self._sold_out[group] = self._agenda.at + for_s
         self._news.note("sold out", group)
+        self._schedule()
         if for_s != float("inf"):
             self._agenda.later(for_s, self._schedule)
 
     def restock(self, group: str) -> None:
         """Have the provider sell nodes of a group again."""
+        self.tick()
         self._sold_out.pop(group, None)
         self._schedule()
 
@@ -156,10 +181,13 @@ class Cluster:
 
     def heal(self, app: str) -> None:
         """Take off what is wrong with an app; those of its workers that wait go on."""
+        self.tick()
         self._curses.pop(app, None)
         for life in tuple(self._lives.values()):
-            if life.order.app.name == app and life.phase is Phase.PENDING and life.node is not None:
+            stuck = life.phase is Phase.PENDING and life.node is not None and life.reason
+            if life.order.app.name == app and stuck:
                 self._kubelet(life)
+        self.tick()
 
     def cut(self) -> None:
         """Have nobody reach the cluster: calls are refused, news are lost. Its workers go on."""
@@ -196,7 +224,7 @@ class Cluster:
     def create(self, order: Order) -> None:
         """Take a worker in; one of this uid that is there already stays as it is. May raise for a lost reply."""
         if order.uid not in self._lives:
-            life = self._lives[order.uid] = self._homeless[order.uid] = Life(order, self._end)
+            life = self._lives[order.uid] = self._homeless[order.uid] = Life(order, self._exit)
             self._keep_log(life)
             self._see(life, "created")
             self._agenda.later(self._dice.within(self.climate.schedule), self._schedule)
@@ -215,10 +243,9 @@ class Cluster:
         if life is None or life.phase is Phase.ENDED:
             return
         self._news.note("terminated", uid)
-        if life.phase is Phase.RUNNING:
-            self.behaviour.terminate(life)
-        else:
+        if life.phase is Phase.PENDING:
             self._end(life, 0, message="It was no longer wanted before it had started.")
+        self._warn(life)
 
     def delete(self, uid: str, grace_s: float) -> None:
         """Send a worker SIGTERM, and SIGKILL after the grace."""
@@ -355,6 +382,10 @@ class Cluster:
     def _preempt_if_running(self, life: Life) -> None:
         if life.phase is Phase.RUNNING:
             self.preempt(life.uid)
+
+    def _exit(self, life: Life, code: int) -> None:
+        self.tick()
+        self._end(life, code)
 
     def _lose(self, life: Life, message: str) -> None:
         self._end(life, None, reason=Reason.LEASE_LOST, message=message)
