@@ -68,17 +68,25 @@ class Gateway:
             at = (endpoint.method, endpoint.path)
             await self._gate.admit(call, endpoint)
             reply = await endpoint.handler(call)
-        except PenstockError as error:
-            reply = problem.from_error(error, call.request_id)
-            self._meters.refused(error.code)
         except HungUp:
             return
-        except Exception:
-            log.exception("request failed", extra={"request_id": call.request_id.decode("latin-1"), "path": call.path})
-            reply = problem.unforeseen(call.request_id)
-            self._meters.refused("INTERNAL")
+        except Exception as error:  # noqa: BLE001  # whatever broke, it is answered
+            reply = self._refusal(call, error)
         await _send(call, reply, send)
         self._meters.served(*at, reply.status, self._services.clock.monotonic() - began)
+
+    def _refusal(self, call: Call, error: Exception) -> Reply:
+        if isinstance(error, PenstockError) and error.status != problem.OURS:
+            self._meters.refused(error.code)
+            return problem.from_error(error, call.request_id)
+        # A bug, or a setting that is wrong: its text is for the operator's eyes.
+        log.error(
+            "request failed",
+            exc_info=error,
+            extra={"request_id": call.request_id.decode("latin-1"), "path": call.path},
+        )
+        self._meters.refused("INTERNAL")
+        return problem.unforeseen(call.request_id)
 
     def _request_id(self, call: Call) -> bytes:
         given = call.headers.get(b"x-request-id")

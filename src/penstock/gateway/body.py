@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from penstock.errors import Invalid, Malformed, TooLarge
+from penstock.errors import Fault, Invalid, Malformed, TooLarge
 from penstock.model import shape
 
 from .asgi import Receive
@@ -97,9 +97,17 @@ async def decoded(call: Call, kind: type[T], *, optional: bool = False) -> T:
     try:
         return cast("T", _decoder(kind).decode(data))
     except msgspec.ValidationError as error:
-        faults = shape.faults(msgspec.json.decode(data), kind)
-        raise Invalid(str(error), faults=faults) from error
+        raise Invalid(str(error), faults=_faults(data, kind)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(f"the body is no JSON: {error}") from error
+    except RecursionError as error:
+        raise Malformed("the body is nested too deeply") from error
+
+
+def _faults(data: bytes, kind: type[msgspec.Struct]) -> list[Fault]:
+    try:
+        return shape.faults(msgspec.json.decode(data), kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"the body is no JSON: {error}") from error
 
 

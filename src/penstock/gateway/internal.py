@@ -100,7 +100,7 @@ async def _read(call: Call, kind: type[T]) -> T:
         return cast("T", _decoder(kind, packed).decode(data))
     except msgspec.ValidationError as error:
         raise Invalid(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"the body can't be read: {error}") from error
 
 

@@ -18,9 +18,10 @@ from .asgi import HeaderPair
 from .refusals import HeadTooLarge, MethodNotAllowed, UnsatisfiableRange
 from .reply import NO_STORE, Reply
 
-__all__ = ["MEDIA_TYPE", "end_status", "ended", "from_error", "type_of", "unforeseen"]
+__all__ = ["MEDIA_TYPE", "OURS", "end_status", "ended", "from_error", "type_of", "unforeseen"]
 
 MEDIA_TYPE: Final = "application/problem+json"
+OURS: Final = HTTPStatus.INTERNAL_SERVER_ERROR
 
 _TYPE: Final[HeaderPair] = (b"content-type", MEDIA_TYPE.encode())
 _encode: Final = msgspec.json.Encoder().encode
@@ -73,7 +74,7 @@ def unforeseen(request_id: bytes) -> Reply:
         Problem(
             type=type_of("INTERNAL"),
             title="Something went wrong",
-            status=HTTPStatus.INTERNAL_SERVER_ERROR,
+            status=OURS,
             detail="this is our fault; the log of the gateway tells more under this request's id",
             code="INTERNAL",
             request_id=request_id.decode("latin-1"),

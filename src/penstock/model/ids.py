@@ -89,7 +89,7 @@ def rid_of(body: bytes) -> tuple[str, str]:
         return digest, digest
     try:
         rid = _decode_rid(body).rid
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return digest, digest
     if not isinstance(rid, str):
         return digest, digest

@@ -54,11 +54,12 @@ class Exchange:
     sent: list[dict[str, Any]] = field(default_factory=list)
     received: int = 0
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    breaks: bool = False  # the connection ends in the middle of the body
 
     async def receive(self) -> dict[str, Any]:
         if self.received < len(self.chunks):
             self.received += 1
-            more = self.received < len(self.chunks)
+            more = self.breaks or self.received < len(self.chunks)
             return {"type": "http.request", "body": self.chunks[self.received - 1], "more_body": more}
         await self.hung_up.wait()
         return {"type": "http.disconnect"}

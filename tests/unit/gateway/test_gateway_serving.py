@@ -90,6 +90,12 @@ async def test_an_unsafe_rid_becomes_a_digest(stack, rid):
     assert (await stack.ask("GET", f"/v1/echo/status/{ticket}")).status == 202
 
 
+async def test_a_body_nested_beyond_reading_has_no_rid(stack):
+    body = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b',"_rid":"x"}'
+    answer = await stack.infer(body, **ASYNC)
+    assert answer.json()["ticket"] == hashlib.sha256(body).hexdigest()
+
+
 async def test_without_a_cache_finished_runs_are_run_again(stack):
     await stack.services.catalog.apply(App(name="echo", handler="echo:Echo", results=Results(cache=False)))
     await served(stack, stack.infer(b"one", Prefer="wait=20"), result=b"1")
