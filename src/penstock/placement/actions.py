@@ -11,6 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from penstock.model.placement import Phase
+from penstock.model.run import Reason
 
 from .choice import Choice
 from .snapshot import Ended
@@ -58,7 +59,7 @@ class NotePhase(msgspec.Struct, frozen=True, gc=False):
     app: str
     before: Phase
     phase: Phase
-    reason: str
+    reason: Reason | None
     message: str
 
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from penstock.model.fleet import Worker, WorkerState
 from penstock.model.placement import Phase
+from penstock.model.run import Reason
 
 __all__ = [
     "CRASHES_TO_OPEN",
@@ -43,7 +44,7 @@ class Circuit(msgspec.Struct, frozen=True, gc=False):
     generation: int = 0
     crashes: int = 0
     crashed_at: float = -inf
-    reason: str = ""
+    reason: Reason = Reason.HELD
     message: str = ""
 
     @property
@@ -74,7 +75,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     owed: int = 0
     circuit: Circuit = Circuit()
     phase: Phase = Phase.READY
-    reason: str = ""
+    reason: Reason | None = None
 
 
 # ------------------------------------------------------------------ peaks
@@ -138,8 +139,8 @@ def with_end(history: History, worker: Worker, now: float) -> History:
 
 def with_refusal(history: History, worker: Worker, now: float) -> History:
     """Give the history after a worker was refused for good where it was to start: more tries at once are pointless."""
-    circuit = _crashed(history.circuit, worker, now)
-    return replace(history, circuit=replace(circuit, crashes=max(circuit.crashes, CRASHES_TO_OPEN)))
+    crashed = _crashed(history.circuit, worker, now)
+    return replace(history, circuit=replace(crashed, crashes=max(crashed.crashes, CRASHES_TO_OPEN)))
 
 
 def proved(history: History, generation: int, last_ready_at: float) -> History:
@@ -161,8 +162,17 @@ def recalled(workers: Iterable[Worker]) -> History:
 
 
 def _crashed(circuit: Circuit, worker: Worker, now: float) -> Circuit:
-    generation = worker.spec_generation
+    generation, reason = worker.spec_generation, _known(worker.reason)
     if generation < circuit.generation:
         return circuit  # an old generation's failure says nothing about the present one
-    crashes = circuit.crashes + 1 if generation == circuit.generation else 1
-    return Circuit(generation, crashes, now, worker.reason, worker.message)
+    if generation > circuit.generation:
+        return Circuit(generation, 1, now, reason, worker.message)
+    if circuit.tripped and now < circuit.retry_at:
+        # It was started beside those that opened the circuit, and tells nothing that they did not.
+        return replace(circuit, reason=reason, message=worker.message)
+    return Circuit(generation, circuit.crashes + 1, now, reason, worker.message)
+
+
+def _known(reason: str) -> Reason:
+    """Give what a compute driver said as one of the words that a run may wait for."""
+    return Reason(reason) if reason in Reason.__members__ else Reason.HELD

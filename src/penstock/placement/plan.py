@@ -175,7 +175,7 @@ def _status(case: Case, limit: Limit | None, starts: int) -> AppStatus:
     )
 
 
-def _phase(case: Case, limit: Limit | None, starts: int) -> tuple[Phase, str, str]:
+def _phase(case: Case, limit: Limit | None, starts: int) -> tuple[Phase, Reason | None, str]:
     """Give the phase in one word, its reason and a sentence: what an operator wants, then what holds, then what moves."""
     wish = case.view.app.desired_state
     if wish is DesiredState.PAUSED:
@@ -187,12 +187,12 @@ def _phase(case: Case, limit: Limit | None, starts: int) -> tuple[Phase, str, st
     if held is not None:
         return Phase.HELD, held.reason, held.message
     if wish is DesiredState.DRAINING:
-        return Phase.DRAINING, "DRAINING", "draining: nothing is taken in, what is queued is finished"
+        return Phase.DRAINING, None, "draining: nothing is taken in, what is queued is finished"
     if starting := case.crew.starting + starts:
         return Phase.SCALING, Reason.CAPACITY, f"{starting} starting for {case.desired} wanted"
     if limit is not None:
         return limit.phase, limit.reason, limit.message
-    return Phase.READY, "", ""
+    return Phase.READY, None, ""
 
 
 def _revisit_at(case: Case, limit: Limit | None, history: History) -> float:

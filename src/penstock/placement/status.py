@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from penstock.model.app import App, DesiredState
 from penstock.model.placement import Phase
+from penstock.model.run import Reason
 
 __all__ = ["AppStatus", "at_rest"]
 
@@ -14,7 +17,7 @@ class AppStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An app's phase with the reason for it, and its workers in numbers."""
 
     phase: Phase = Phase.READY
-    reason: str = ""
+    reason: Reason | None = None  # why its runs wait, where they do
     message: str = ""
     desired: int = 0  # workers that its work calls for
     live: int = 0
@@ -25,12 +28,12 @@ class AppStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_error: str = ""
 
 
-_AT_REST = {
+_AT_REST: Final = {
     DesiredState.READY: AppStatus(message="nothing to do"),
     DesiredState.PAUSED: AppStatus(
-        phase=Phase.PAUSED, reason="PAUSED", message="paused: runs are taken in, none starts"
+        phase=Phase.PAUSED, reason=Reason.PAUSED, message="paused: runs are taken in, none starts"
     ),
-    DesiredState.DRAINING: AppStatus(phase=Phase.DRAINING, reason="DRAINING", message="drained: nothing is left"),
+    DesiredState.DRAINING: AppStatus(phase=Phase.DRAINING, message="drained: nothing is left"),
 }
 
 

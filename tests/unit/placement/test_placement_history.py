@@ -77,13 +77,21 @@ def test_two_crashes_are_bad_luck_three_are_a_reason_to_wait():
     assert history.circuit.retry_at == NOW + 10.0
 
 
-def test_the_wait_doubles_up_to_ten_minutes():
-    history = History()
+def test_the_wait_doubles_with_each_probe_up_to_ten_minutes():
+    history, now = History(), NOW
     waits = []
     for _ in range(12):
-        history = with_end(history, crash(), NOW)
-        waits.append(history.circuit.retry_at - NOW)
+        history = with_end(history, crash(), now)
+        waits.append(round(history.circuit.retry_at - now, 3))
+        now = max(now, history.circuit.retry_at)
     assert waits[2:] == [10, 20, 40, 80, 160, 320, 600, 600, 600, 600]
+
+
+def test_workers_that_started_together_and_crash_together_do_not_make_the_wait_longer():
+    history = History()
+    for at in range(9):
+        history = with_end(history, crash(), NOW + at)
+    assert history.circuit.retry_at == NOW + 2 + 10.0
 
 
 def test_a_new_generation_starts_with_a_clean_sheet():
@@ -136,7 +144,8 @@ def test_a_refusal_for_good_opens_the_circuit_at_once():
     history = with_refusal(History(), crash(), NOW)
     assert history.circuit.tripped
     assert history.circuit.retry_at == NOW + 10.0
-    assert with_refusal(history, crash(), NOW).circuit.retry_at == NOW + 20.0
+    assert with_refusal(history, crash(), NOW + 1.0).circuit.retry_at == NOW + 10.0
+    assert with_refusal(history, crash(), NOW + 10.0).circuit.retry_at == NOW + 30.0
 
 
 def test_what_is_owed_is_no_scale_up():

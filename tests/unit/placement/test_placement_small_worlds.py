@@ -8,6 +8,7 @@ from placement_worlds import NOW, Life, acted, an_app, retired, starts
 
 from penstock.model.fleet import Worker, WorkerState
 from penstock.model.placement import Code, Drop, Phase
+from penstock.model.run import Reason
 from penstock.placement.choice import Offer
 from penstock.placement.history import Circuit, History
 from penstock.placement.plan import AppPlan, plan_app
@@ -32,7 +33,11 @@ MARKETS = [
     for size in (1, 2, 3)
     for sold in itertools.product((False, True), repeat=size)
 ]
-CIRCUITS = [Circuit(), Circuit(2, 3, NOW - 1.0, "EXIT_FATAL", "boom"), Circuit(2, 3, NOW - 60.0, "EXIT_FATAL", "boom")]
+CIRCUITS = [
+    Circuit(),
+    Circuit(2, 3, NOW - 1.0, Reason.EXIT_FATAL, "boom"),
+    Circuit(2, 3, NOW - 60.0, Reason.EXIT_FATAL, "boom"),
+]
 LANES = [Backlog(), Backlog(leased=2), Backlog(visible=1), Backlog(visible=25, leased=2)]
 CEILINGS = (0, 1, 3)
 

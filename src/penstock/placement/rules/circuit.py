@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from penstock.model.placement import Phase
-from penstock.model.run import Reason
 from penstock.placement.case import Case
 
 from .limit import Limit
@@ -23,4 +22,4 @@ def circuit(case: Case) -> Limit | None:
     words += "one more is being tried" if probing else f"the next try is in {retry_at - case.now:.0f} s"
     if state.message:
         words += f". The last one said: {state.message}"
-    return Limit(at_most, Phase.HELD, state.reason or Reason.HELD, words, case.now if probing else retry_at)
+    return Limit(at_most, Phase.HELD, state.reason, words, case.now if probing else retry_at)

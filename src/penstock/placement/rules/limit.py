@@ -7,6 +7,7 @@ from math import inf
 import msgspec
 
 from penstock.model.placement import Phase
+from penstock.model.run import Reason
 
 __all__ = ["Limit"]
 
@@ -19,6 +20,6 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
 
     at_most: int
     phase: Phase
-    reason: str
+    reason: Reason
     message: str
     until: float = inf
