@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
+import click
 import msgspec
 
 from penstock.model import app as app_spec
@@ -221,6 +222,42 @@ def _routes() -> str:
     return "\n".join(told)
 
 
+def _commands() -> str:
+    from penstock.run.program import program
+
+    root = program()
+    told = []
+    with click.Context(root, info_name="penstock") as context:
+        for heading, verbs in root.sections.items():
+            told.append(f"## {heading}\n")
+            told += [_command(root.get_command(context, name), name, context) for name in verbs]
+    return "\n".join(told)
+
+
+def _command(command: click.Command | None, name: str, parent: click.Context) -> str:
+    assert command is not None, name
+    with click.Context(command, info_name=name, parent=parent) as context:
+        usage = f"{context.command_path} {' '.join(command.collect_usage_pieces(context))}".rstrip()
+        told = [f"### `{context.command_path}`\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n"]
+        options = [_option(param, context) for param in command.params if _own(param)]
+        if options:
+            told.append(_table(["option", "means"], options))
+        if isinstance(command, click.Group):
+            inner = command.list_commands(context)
+            told += [_command(command.get_command(context, verb), verb, context) for verb in inner]
+    return "\n".join(told)
+
+
+def _own(param: click.Parameter) -> bool:
+    """Tell whether an option is the verb's own; those that name the server are told once, above."""
+    return isinstance(param, click.Option) and not param.hidden and type(param).__name__ != "ConnectionOption"
+
+
+def _option(param: click.Parameter, context: click.Context) -> list[str]:
+    names, text = param.get_help_record(context) or ("", "")
+    return [f"`{names}`", text]
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "states": _words(State),
     "reasons": _words(Reason),
@@ -236,6 +273,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": _settings,
     "handler": _handler,
     "routes": _routes,
+    "commands": _commands,
 }
 
 if __name__ == "__main__":

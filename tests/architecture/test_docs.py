@@ -4,10 +4,12 @@ import importlib.util
 import re
 import shlex
 
+import click
 import pytest
 
 from pages import anchors, blocks, commands, links, pages
 from penstock.manifest import parse
+from penstock.run.program import program
 from sources import ROOT
 
 
@@ -66,6 +68,27 @@ def test_every_target_that_the_docs_make_is_there():
     asked = {(place, line.split()[1]) for place, line in commands() if line.startswith("make ")}
     assert {name for _, name in asked} >= {"demo", "up", "check", "test", "bench"}
     assert {(place, name) for place, name in asked if name not in targets} == set()
+
+
+def penstock_commands():
+    """Give the arguments of every `penstock` command in the docs, behind pipes and assignments too."""
+    for place, line in commands():
+        for part in re.split(r"\s[|&>]+\s", line):
+            words = shlex.split(part)
+            if words and words[0].rpartition("/")[2] == "penstock":
+                yield pytest.param(words[1:], id=f"{place}: {' '.join(words[1:])}")
+
+
+@pytest.mark.parametrize("words", list(penstock_commands()))
+def test_every_command_that_the_docs_call_is_there_with_its_options(words):
+    command, name = program(), "penstock"
+    context = click.Context(command, info_name=name)
+    while isinstance(command, click.Group):
+        name, *words = words
+        command = command.get_command(context, name)
+        assert command is not None, f"there is no command {name}"
+        context = click.Context(command, info_name=name, parent=context)
+    command.make_parser(context).parse_args(words)
 
 
 def test_every_script_that_the_docs_run_is_there():
