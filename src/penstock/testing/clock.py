@@ -20,6 +20,7 @@ class ManualClock:
         self._monotonic = 0.0
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._watchers: list[tuple[int, asyncio.Future[None]]] = []
 
     def now(self) -> float:
         """Give seconds since 1970."""
@@ -51,11 +52,24 @@ class ManualClock:
             return
         sleeper = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), sleeper))
+        for count, watcher in self._watchers:
+            if self.sleeping >= count and not watcher.done():
+                watcher.set_result(None)
         await sleeper
+
+    async def asleep(self, count: int = 1) -> None:
+        """Wait until at least so many sleep on this clock, so that a test knows when to advance it."""
+        if self.sleeping < count:
+            watcher = asyncio.get_running_loop().create_future()
+            self._watchers.append((count, watcher))
+            try:
+                await watcher
+            finally:
+                self._watchers.remove((count, watcher))
 
     @property
     def sleeping(self) -> int:
-        """How many wait for this clock, so that a test knows when to advance it."""
+        """How many wait for this clock."""
         return sum(not sleeper.done() for _, _, sleeper in self._sleepers)
 
 

@@ -30,8 +30,9 @@ async def test_sleepers_wake_in_the_order_of_their_times():
         woken.append(name)
 
     tasks = [asyncio.create_task(sleeper(name, s)) for name, s in [("late", 3), ("soon", 1), ("never", 9)]]
-    await asyncio.sleep(0)
+    await clock.asleep(3)
     assert clock.sleeping == 3
+    await clock.asleep(2)
     clock.advance(0.5)
     await asyncio.sleep(0)
     assert woken == []
