@@ -1,0 +1,74 @@
+"""A failure as the command line tells it: one clear paragraph on standard error, what to do next, an exit code.
+
+0  done
+1  it failed
+2  the command was written wrongly
+3  it does not exist
+4  the credential does not permit it
+5  the server can't be reached, or can't serve now
+"""
+
+from __future__ import annotations
+
+from typing import IO, Any, Final
+
+import click
+
+from penstock.errors import (
+    Forbidden,
+    Gone,
+    Invalid,
+    InvalidSpec,
+    NotFound,
+    PenstockError,
+    Unauthenticated,
+    Unavailable,
+)
+
+__all__ = ["DENIED", "FAILED", "NOT_FOUND", "UNREACHABLE", "Failure", "exit_code", "paragraph"]
+
+FAILED: Final = 1
+NOT_FOUND: Final = 3
+DENIED: Final = 4
+UNREACHABLE: Final = 5
+
+_CODES: Final[tuple[tuple[type[PenstockError], int], ...]] = (
+    (NotFound, NOT_FOUND),
+    (Gone, NOT_FOUND),
+    (Unauthenticated, DENIED),
+    (Forbidden, DENIED),
+    (Unavailable, UNREACHABLE),
+)
+_NEXT: Final[tuple[tuple[type[PenstockError], str], ...]] = (
+    (Unauthenticated, "pass --api-key or --token, or set PENSTOCK_API_KEY or PENSTOCK_TOKEN"),
+    (Forbidden, "`penstock whoami` shows what this credential may do"),
+    (Unavailable, "is it running? `penstock up` starts a server here; --api, PENSTOCK_API or a context name another"),
+)
+
+
+class Failure(click.ClickException):
+    """An error of Penstock's on its way out of the program."""
+
+    def __init__(self, error: PenstockError) -> None:
+        super().__init__(paragraph(error))
+        self.exit_code = exit_code(error)  # type: ignore[misc]  # click declares it for the class
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write the paragraph, to standard error unless told otherwise."""
+        click.echo(self.message, file=file, err=file is None)
+
+
+def exit_code(error: PenstockError) -> int:
+    """Give the code that tells scripts what kind of failure this is."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+
+
+def paragraph(error: PenstockError) -> str:
+    """Give what went wrong, where, and what to do next."""
+    if isinstance(error, InvalidSpec):
+        return "\n".join(str(fault) for fault in error.faults)
+    lines = [f"Error: {error.detail}"]
+    if isinstance(error, Invalid):
+        lines += [f"  {fault.pointer or '/'}: {fault.message}" for fault in error.errors]
+    lines += [f"Next: {hint}" for kind, hint in _NEXT if isinstance(error, kind)]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The verbs, each imported when it is called."""
