@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -104,8 +105,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _operation_id(endpoint: Endpoint) -> str:
-    module = endpoint.handler.__module__.rpartition(".")[2]
-    return f"{module}_{endpoint.handler.__name__}_{endpoint.method.lower()}"
+    return "_".join([endpoint.method.lower(), *re.findall(r"\w+", endpoint.path)])
 
 
 def _security(endpoint: Endpoint) -> list[dict[str, list[str]]]:

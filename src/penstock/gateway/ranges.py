@@ -41,7 +41,7 @@ def span(header: bytes | None, size: int) -> Span | None:
         return Span(max(0, size - last), size)
     start = int(found[1])
     end = int(found[2]) + 1 if found[2] else size
-    if end <= start:
+    if found[2] and end <= start:
         return None
     if start >= size:
         raise UnsatisfiableRange(size)

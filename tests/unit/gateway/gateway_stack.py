@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,7 @@ class Exchange:
     sent: list[dict[str, Any]] = field(default_factory=list)
     received: int = 0
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    more: asyncio.Event = field(default_factory=asyncio.Event)
     breaks: bool = False  # the connection ends in the middle of the body
 
     async def receive(self) -> dict[str, Any]:
@@ -67,6 +68,13 @@ class Exchange:
     async def send(self, message: dict[str, Any]) -> None:
         if not self.hung_up.is_set():
             self.sent.append(message)
+            self.more.set()
+
+    async def until(self, wanted: Callable[[bytes], bool]) -> None:
+        """Wait until a piece of the answer's body is as wanted."""
+        while not any(wanted(part.get("body", b"")) for part in self.sent):
+            self.more.clear()
+            await self.more.wait()
 
     def answer(self) -> Answer:
         start, *body = self.sent
