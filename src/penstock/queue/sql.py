@@ -28,7 +28,7 @@ __all__ = ["SqlQueue", "Times", "connect"]
 
 T = TypeVar("T")
 _Waiter: TypeAlias = asyncio.Future[list[Message]]
-_ROUND: Final = 256  # messages of one queue that are taken in one go
+_ROUND: Final = 256  # messages of one queue after which a look is large enough
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -226,12 +226,12 @@ class _Line:
         self.looked = 0
 
     def wanted(self) -> int:
-        """Give how much a look should take."""
+        """Give how much a look should take: all that the first who wait have asked for, up to a round."""
         total = 0
         for limit in self.waiting.values():
             total += limit
             if total >= _ROUND:
-                return _ROUND
+                break
         return total
 
 
