@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from weakref import WeakKeyDictionary
 
 from .driver import Sighting
 
@@ -14,17 +15,19 @@ class Feed:
     """What a driver tells its sightings to, and what `changes` reads them from."""
 
     def __init__(self) -> None:
-        self._subscriptions: set[_Subscription] = set()
+        # Weak, so that one that nobody reads any more keeps nothing; a mapping, so that their order is always the same.
+        self._subscriptions: WeakKeyDictionary[_Subscription, None] = WeakKeyDictionary()
         self._closed = False
 
     def tell(self, sighting: Sighting) -> None:
         """Hand a sighting to every subscriber."""
-        for subscription in self._subscriptions:
+        for subscription in list(self._subscriptions):
             subscription.put(sighting)
 
     def subscribe(self) -> AsyncIterator[Sighting]:
         """Give the sightings told from now on."""
-        subscription = _Subscription(self._subscriptions)
+        subscription = _Subscription()
+        self._subscriptions[subscription] = None
         if self._closed:
             subscription.close()
         return subscription
@@ -32,28 +35,27 @@ class Feed:
     def close(self) -> None:
         """End every subscription once it has given what it holds; a second call does nothing."""
         self._closed = True
-        for subscription in tuple(self._subscriptions):
+        for subscription in list(self._subscriptions):
             subscription.close()
 
 
 class _Subscription(AsyncIterator[Sighting]):
     """The latest sighting of each worker that one subscriber has not read yet, oldest change first."""
 
-    def __init__(self, peers: set[_Subscription]) -> None:
+    def __init__(self) -> None:
         self._unread: dict[str, Sighting] = {}
         self._news = asyncio.Event()
         self._closed = False
-        self._peers = peers
-        peers.add(self)
 
     def put(self, sighting: Sighting) -> None:
+        if self._closed:
+            return
         self._unread.pop(sighting.uid, None)
         self._unread[sighting.uid] = sighting
         self._news.set()
 
     def close(self) -> None:
         self._closed = True
-        self._peers.discard(self)
         self._news.set()
 
     async def aclose(self) -> None:

@@ -1,6 +1,7 @@
 """The portable class: names, waits, errors, measurement, and how drivers are found."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -185,6 +186,13 @@ async def test_who_stopped_listening_keeps_nothing():
     await changes.aclose()
     feed.tell(sighting("w-1", Phase.RUNNING))
     assert [seen async for seen in changes] == []
+
+
+async def test_who_was_forgotten_costs_nothing():
+    feed = Feed()
+    feed.subscribe()
+    gc.collect()
+    assert list(feed._subscriptions) == []
 
 
 async def test_a_subscription_to_a_closed_feed_is_over():

@@ -209,11 +209,11 @@ class Cluster:
 
     def attach(self, feed: Feed) -> None:
         """Have a feed be told what is seen."""
-        self._news.feeds.add(feed)
+        self._news.feeds[feed] = None
 
     def detach(self, feed: Feed) -> None:
         """Tell a feed no more."""
-        self._news.feeds.discard(feed)
+        self._news.feeds.pop(feed, None)
 
     def reach(self) -> None:
         """Let time pass up to a call that arrives. Raises `Unavailable` where it does not."""

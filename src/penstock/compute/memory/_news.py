@@ -31,7 +31,7 @@ class News:
 
     def __init__(self, agenda: Agenda, dice: Dice) -> None:
         self.journal: deque[Entry] = deque(maxlen=ENTRIES_KEPT)
-        self.feeds: set[Feed] = set()
+        self.feeds: dict[Feed, None] = {}  # in the order of their coming
         self.cut = False
         self.dropping = 0
         self._agenda = agenda

@@ -6,7 +6,7 @@
                 `--its template still warms up--> PENDING -----------+--------------'
                                                              no longer wanted, or can't start
 
-Every step is on record in the state folder before it is told.
+Every order is on record in the state folder before anything starts.
 """
 
 from __future__ import annotations
@@ -80,12 +80,21 @@ class ProcessCompute:
         self._workers: dict[str, Worker] = {}
         self._feed = Feed()
         self._lock: int | None = None
+        self._closing = False
 
     # ---------------------------------------------------------------- coming and going
 
     async def open(self) -> None:
         """Take the folder, and find again the workers that outlived the last process."""
         self._lock = _take(self._state)
+        try:
+            await self._set_up()
+        except BaseException:
+            os.close(self._lock)
+            self._lock = None
+            raise
+
+    async def _set_up(self) -> None:
         self._records = Records(self._state / "workers")
         self._logs = Logs(self._state / "logs", cap=self._options.log_cap_bytes, kept=self._options.logs_kept)
         self._oom = OomKills(counter())
@@ -102,16 +111,17 @@ class ProcessCompute:
 
     async def close(self) -> None:
         """Let go: the workers go on, the templates end."""
-        if self._lock is None:
+        if self._lock is None or self._closing:
             return
-        lock, self._lock = self._lock, None
+        self._closing = True
         self._tending.cancel()
         await self._templates.close()
         starts = [worker.start for worker in self._workers.values() if worker.start is not None]
         await asyncio.gather(*starts, return_exceptions=True)
         self._exits.close()
         self._feed.close()
-        os.close(lock)
+        os.close(self._lock)
+        self._lock = None
 
     async def tend(self) -> None:
         """Do the housework: cut and drop logs, let idle templates go. It is done every few seconds anyway."""
@@ -176,7 +186,7 @@ class ProcessCompute:
         path = self._logs.find(uid) if worker is None else Path(worker.record.log)
 
         def growing() -> bool:
-            return follow and worker is not None and not worker.ended.is_set() and self._lock is not None
+            return follow and worker is not None and not worker.ended.is_set() and not self._closing
 
         async with aclosing(self._logs.read(path, tail, growing)) as lines:
             async for line in lines:
@@ -209,7 +219,7 @@ class ProcessCompute:
         assert worker.template is not None, "it waits for a template"
         self._feed.tell(worker.sighting)
         await _first(worker.template.ready, worker.unwanted)
-        if self._lock is None:
+        if self._closing:
             return  # closed meanwhile: the next process finds the order on record, and no worker
         try:
             await self._start(worker, order)
@@ -290,9 +300,14 @@ class ProcessCompute:
         """Put a living worker on record, tell of it, and watch for its end."""
         started_at = worker.record.started_at or self._clock.now()
         worker.record = msgspec.structs.replace(worker.record, kin=kin, started_at=started_at)
-        self._records.write(worker.record)
+        self._keep(worker.record)
         self._feed.tell(worker.sighting)
         self._exits.watch(kin, lambda code: self._gone(worker, kin, code))
+
+    def _keep(self, record: Record) -> None:
+        """Put what is known now on record, if the disk takes it: what it has already is enough to find the worker."""
+        with suppress(OSError):
+            self._records.write(record)
 
     def _gone(self, worker: Worker, kin: Kin, code: int | None) -> None:
         """Take note of an observed exit, and leave nothing of the worker's session behind."""
@@ -319,7 +334,7 @@ class ProcessCompute:
         )
         worker.template = None
         worker.ended.set()
-        self._records.write(worker.record)
+        self._keep(worker.record)
         self._feed.tell(worker.sighting)
 
     async def _settle(self, uid: str) -> Kin | None:

@@ -131,7 +131,7 @@ class Template:
             except BaseException:
                 ours.close()
                 raise
-        reader, self._writer = await asyncio.open_connection(sock=ours)
+        reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._kin = identify(pid)
         if self._kin is None:  # pragma: no cover # a child that nobody collected keeps its number
             raise Unavailable("the template vanished")
