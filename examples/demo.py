@@ -285,7 +285,7 @@ def what_the_workers_did(api: Api) -> None:
     for worker in workers(api):
         say(
             "worker",
-            f"{worker['worker_uid']}, pid {worker['pid']}: {worker['state']}, {worker['attempts']} runs executed",
+            f"{worker['worker_uid']}, pid {worker.get('pid')}: {worker['state']}, {worker.get('attempts', 0)} runs executed",
         )
 
 
