@@ -32,8 +32,10 @@ class Rest(NamedTuple):
 class Asking:
     """Decides when to ask, for how much, and when this replica has idled or worked long enough."""
 
-    def __init__(self, app: App, pace: Pace, now: float) -> None:
+    def __init__(self, app: App, pace: Pace, now: float, *, slots: int) -> None:
         self._pace = pace
+        self._slots = slots
+        self._batch_size = app.worker.batch_size
         self._idle_exit = app.worker.idle_exit_seconds
         self._max_runs = app.worker.max_runs
         self._taken = 0
@@ -46,25 +48,22 @@ class Asking:
         """Give the next step.
 
         With nothing else in hand the question may stay open, as nothing can finish meanwhile. Otherwise a report goes
-        out at once and its question is answered at once; a question that stays open is asked only for room that no
-        call uses, and not while calls so short are going on that one is about to report anyway.
+        out at once and its question is answered at once; a question that stays open is asked only for a free slot,
+        and not while calls so short are going on that one is about to report anyway.
         """
-        room = self._room(hands)
+        free, ahead = self._free(hands), self._ahead(hands)
+        room = max(free, ahead)  # what is taken together with more is soon done
         if not hands.held:
-            if self._idle_since is None:
-                self._idle_since = now
-            left = self._idle_exit - (now - self._idle_since)
-            return Ask(room, max(0.0, min(POLL_S, left))) if room or hands.finished else Rest(None)
+            self.emptied(now)
+            return Ask(room, self._patience(now)) if room or hands.finished else Rest(None)
         if hands.finished:
             return Ask(room, 0.0)
-        if room <= 0:
-            return Rest(None)
-        if len(hands.held) >= self._pace.room:
-            return Ask(room, 0.0)
+        if not free:
+            return Ask(ahead, 0.0) if ahead and self._backlog else Rest(None)
         if self._pace.quick and not self._backlog and not self._rested:
             self._rested = True
             return Rest(QUICK)
-        return Ask(room, POLL_S)
+        return Ask(free, min(POLL_S, self._idle_exit))
 
     def note(self, ask: Ask, reply: LeaseReply) -> None:
         """Take in an answer."""
@@ -75,6 +74,11 @@ class Asking:
         if reply.attempts:
             self._taken += len(reply.attempts)
             self._idle_since = None
+
+    def emptied(self, now: float) -> None:
+        """Note that nothing is in hand."""
+        if self._idle_since is None:
+            self._idle_since = now
 
     def idled(self, now: float) -> bool:
         """Tell whether nothing came for `idleExitSeconds`."""
@@ -89,10 +93,21 @@ class Asking:
         """Whether `maxRuns` were taken."""
         return bool(self._max_runs) and self._taken >= self._max_runs
 
-    def _room(self, hands: Hands) -> int:
+    def _patience(self, now: float) -> float:
+        idle = 0.0 if self._idle_since is None else now - self._idle_since
+        return max(0.0, min(POLL_S, self._idle_exit - idle))
+
+    def _free(self, hands: Hands) -> int:
+        """Give how many runs would start at once."""
+        return self._limited(hands, (self._slots - hands.rounds) * self._batch_size)
+
+    def _ahead(self, hands: Hands) -> int:
+        """Give how many runs are worth having before there is a slot for them."""
+        return self._limited(hands, self._pace.ahead - len(hands.held))
+
+    def _limited(self, hands: Hands, room: int) -> int:
         if hands.alone or (self._drain_first and hands.held):
             return 0
-        room = (self._pace.ahead if self._backlog else self._pace.room) - len(hands.held)
         return max(0, min(room, self._max_runs - self._taken) if self._max_runs else room)
 
 

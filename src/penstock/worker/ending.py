@@ -37,6 +37,11 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     content_type: str
     encoding: str = ""
 
+    @property
+    def body(self) -> bytes:
+        """The result as the handler gave it."""
+        return zlib.decompress(self.data, GZIP_FORMAT) if self.encoding else self.data
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:

@@ -58,6 +58,7 @@ class Hands:
 
     def __init__(self) -> None:
         self.held: dict[Key, Held] = {}  # in a round: fetched, waiting, running or stored
+        self.rounds = 0  # micro-batches on their way
         self.calls: set[Call] = set()
         self._finished: list[SettleItem] = []
         self._unconfirmed: dict[Key, SettleItem] = {}  # finished, or sent and not answered
@@ -66,8 +67,13 @@ class Hands:
         """Note an attempt that was leased."""
         self.held[held.key] = held
 
+    def begin(self) -> None:
+        """Note that a round begins."""
+        self.rounds += 1
+
     def leave(self, members: Iterable[Held]) -> None:
         """Note that a round is over."""
+        self.rounds -= 1
         for member in members:
             self.held.pop(member.key, None)
 

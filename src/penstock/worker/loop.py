@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Final
@@ -70,10 +70,11 @@ class Loop:
         self._broker = broker
         self._predictor = predictor
         self._clock = clock
+        self._pace = pace
         self._hands = Hands()
         self._desk = LoopDesk(broker, self._hands, clock)
         self._rounds = Rounds(broker, predictor, self._hands, limits=limits, slots=slots, pace=pace)
-        self._asking = Asking(post.app, pace, clock.monotonic())
+        self._asking = Asking(post.app, pace, clock.monotonic(), slots=slots)
         self._exchange = Exchange(broker, self._hands, self, replica=post.replica, served=served)
         self._outage = Outage(worker.idle_exit_seconds, random)
         self._pulse = Pulse(post, broker, self._hands, self, clock=clock, sleep=sleep)
@@ -203,15 +204,21 @@ class Loop:
         self._hands.take(held)
         return held
 
-    def _start(self, members: Iterable[Held]) -> None:
+    def _start(self, members: Sequence[Held]) -> None:
+        """Start a round for each micro-batch; one for all of them where calls in a thread are quick."""
         worker = self._post.app.worker
-        for batch in micro_batches(members, worker.batch_size, mix_tenants=worker.mix_tenants):
+        batches = micro_batches(members, worker.batch_size, mix_tenants=worker.mix_tenants)
+        together = self._pace.quick and not self._predictor.concurrent
+        for batch in [batches] if together and batches else [[batch] for batch in batches]:
+            self._hands.begin()
             task = self._tasks.create_task(self._rounds.work(batch))
             self._working.add(task)
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._working.discard(task)
+        if not self._hands.held:
+            self._asking.emptied(self._clock.monotonic())
         self.stir()
 
     async def _mind_health(self) -> None:

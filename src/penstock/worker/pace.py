@@ -21,7 +21,7 @@ class Pace:
     def __init__(self, *, slots: int, batch_size: int) -> None:
         self._batch_size = batch_size
         self._seconds: float | None = None
-        self.room = slots * batch_size  # runs that can be worked on at once
+        self._room = slots * batch_size  # runs that can be worked on at once
 
     def note(self, seconds: float) -> None:
         """Take in how long a call took. A longer one counts at once, a shorter one gradually."""
@@ -38,6 +38,6 @@ class Pace:
     def ahead(self) -> int:
         """How many runs may be in hand, those that run included."""
         if self._seconds is None or self._seconds >= QUICK / 2:
-            return self.room
+            return self._room
         calls = int(QUICK / max(self._seconds, 1e-6))
-        return max(self.room, min(calls * self._batch_size, MOST_AHEAD))
+        return max(self._room, min(calls * self._batch_size, MOST_AHEAD))

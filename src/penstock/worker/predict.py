@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Container, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
@@ -74,13 +74,17 @@ class Predictor:
             return False
         return said is not False
 
-    async def call(self, items: Sequence[Item]) -> tuple[list[Ending], float]:
-        """Give an ending for each item, in order, and the seconds that it took; never raises for the handler."""
+    async def call(self, batches: Sequence[Sequence[Item]]) -> tuple[list[Ending], float]:
+        """Give an ending for each item of some micro-batches, in order, and the seconds that a micro-batch took.
+
+        Each is one call of `predict`, one after the other; together they cost one switch of threads. Never raises for
+        the handler.
+        """
         if not self.concurrent:
-            return await self._threaded(self._work, items)
+            return await self._threaded(self._work, batches)
         began = time.monotonic()
-        endings = await self._work_async(items)
-        return await self._packed(endings), time.monotonic() - began
+        endings = await self._work_async(batches)
+        return await self._packed(endings), (time.monotonic() - began) / len(batches)
 
     def close(self) -> None:
         """Let idle threads go; one that is stuck in `predict` is left alone."""
@@ -89,16 +93,21 @@ class Predictor:
     async def _threaded(self, function: Callable[..., ResultT], *arguments: Any) -> ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
-    def _work(self, items: Sequence[Item]) -> tuple[list[Ending], float]:
-        began = time.monotonic()
-        steps = _steps(self.handler, items)
+    def _work(self, batches: Sequence[Sequence[Item]]) -> tuple[list[Ending], float]:
+        began = now = time.monotonic()
+        longest = 0.0
+        steps = _steps(self.handler, batches)
         try:
             part = next(steps)
             while True:
-                part = steps.send(self._predict(part))
+                answer = self._predict(part)
+                before, now = now, time.monotonic()
+                longest = max(longest, now - before)
+                part = steps.send(answer)
         except StopIteration as end:
             endings: list[Ending] = end.value
-        return [pack(ending, self._limits) for ending in endings], time.monotonic() - began
+        packed = [pack(ending, self._limits) for ending in endings]
+        return packed, max(longest, (time.monotonic() - began) / len(batches))
 
     def _predict(self, part: _Part) -> Any:
         with working_on(part.runs):
@@ -107,8 +116,8 @@ class Predictor:
             except HandlerFault as error:
                 return _Raised(error)
 
-    async def _work_async(self, items: Sequence[Item]) -> list[Ending]:
-        steps = _steps(self.handler, items)
+    async def _work_async(self, batches: Sequence[Sequence[Item]]) -> list[Ending]:
+        steps = _steps(self.handler, batches)
         try:
             part = next(steps)
             while True:
@@ -141,12 +150,13 @@ def is_concurrent(handler: Handler) -> bool:
     return inspect.iscoroutinefunction(handler.predict)
 
 
-def _steps(handler: Handler, items: Sequence[Item]) -> _Steps:
+def _steps(handler: Handler, batches: Sequence[Sequence[Item]]) -> _Steps:
     """Yield what to predict, take what came of it, and return an ending per item.
 
     A part that raises is halved until the culprits stand alone, so k of them among n cost at most 2k log2(n) calls
     more and nobody else loses a result.
     """
+    items = [item for batch in batches for item in batch]
     endings = [released] * len(items)
     inputs: dict[int, Any] = {}
     for index, item in enumerate(items):
@@ -154,7 +164,7 @@ def _steps(handler: Handler, items: Sequence[Item]) -> _Steps:
             inputs[index] = handler.decode(item.body, item.content_type)
         except HandlerFault as error:
             endings[index] = ended_by(error)
-    parts = [list(inputs)] if inputs else []
+    parts = _parts(batches, inputs)
     while parts:
         wanted = parts.pop()
         if all(items[index].run.cancelled for index in wanted):
@@ -167,6 +177,18 @@ def _steps(handler: Handler, items: Sequence[Item]) -> _Steps:
         for index, ending in zip(wanted, _conclude(handler, answer, len(wanted)), strict=True):
             endings[index] = ending
     return endings
+
+
+def _parts(batches: Sequence[Sequence[Item]], inputs: Container[int]) -> list[list[int]]:
+    """Give the indices of each micro-batch's items that have an input; the first is at the end, to be popped."""
+    parts: list[list[int]] = []
+    start = 0
+    for batch in batches:
+        wanted = [index for index in range(start, start + len(batch)) if index in inputs]
+        start += len(batch)
+        if wanted:
+            parts.append(wanted)
+    return parts[::-1]
 
 
 def _conclude(handler: Handler, answer: Any, expected: int) -> list[Ending]:

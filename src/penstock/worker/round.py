@@ -1,4 +1,4 @@
-"""A round: one micro-batch on its way through fetch, predict and store."""
+"""A round: one micro-batch, or several quick ones, on the way through fetch, predict and store."""
 
 from __future__ import annotations
 
@@ -37,48 +37,47 @@ class Rounds:
         self._places = asyncio.Semaphore(slots)
         self.errors = 0  # endings that may be a sign of a broken replica
 
-    async def work(self, members: Sequence[Held]) -> None:
-        """Take a micro-batch through; every member that is still wanted has an ending afterwards."""
+    async def work(self, batches: Sequence[Sequence[Held]]) -> None:
+        """Take micro-batches through; every member that is still wanted has an ending afterwards."""
+        members = [member for batch in batches for member in batch]
         try:
             items = await self._items(members)
-            ready = [(member, item) for member, item in zip(members, items, strict=True) if item is not None]
-            if ready:
-                await self._conclude(await self._in_place(ready))
+            for member in members:
+                member.waiting = True
+            async with self._places:
+                for member in members:
+                    member.waiting = False
+                ended = await self._call(batches, items)
+            await self._conclude(ended)
         finally:
             self._hands.leave(members)
 
-    async def _items(self, members: Sequence[Held]) -> list[Item | None]:
-        """Give each member's input; None for one that ended because its body can't be had."""
+    async def _items(self, members: Sequence[Held]) -> dict[Held, Item]:
+        """Give each member's input; one is missing that ended because its body can't be had."""
         if all(member.assignment.body is not None for member in members):
-            return [_item(member, member.assignment.body or NO_BODY) for member in members]
+            return {member: _item(member, member.assignment.body or NO_BODY) for member in members}
         bodies = await asyncio.gather(*(fetch(self._broker, member.assignment) for member in members))
-        items: list[Item | None] = []
+        items: dict[Held, Item] = {}
         for member, body in zip(members, bodies, strict=True):
             if isinstance(body, Ending):
                 self._hands.finish(member, settle_item(member.assignment, body))
-                items.append(None)
             else:
-                items.append(_item(member, body))
+                items[member] = _item(member, body)
         return items
 
-    async def _in_place(self, ready: Sequence[tuple[Held, Item]]) -> list[tuple[Held, Ending]]:
-        """Call the handler once there is a place; those dropped while they waited are left out of the call."""
-        for member, _ in ready:
-            member.waiting = True
-        async with self._places:
-            for member, _ in ready:
-                member.waiting = False
-            wanted = [(member, item) for member, item in ready if not member.dropped]
-            return await self._call(wanted) if wanted else []
-
-    async def _call(self, wanted: Sequence[tuple[Held, Item]]) -> list[tuple[Held, Ending]]:
+    async def _call(self, batches: Sequence[Sequence[Held]], items: dict[Held, Item]) -> list[tuple[Held, Ending]]:
+        """Call the handler for those that have an input and are still wanted; gives how each ended."""
+        wanted = [[member for member in batch if member in items and not member.dropped] for batch in batches]
+        wanted = [batch for batch in wanted if batch]
+        if not wanted:
+            return []
         task = asyncio.current_task()
         assert task is not None
-        members = [member for member, _ in wanted]
+        members = [member for batch in wanted for member in batch]
         call = Call(members, task, cancels=self._predictor.concurrent)
         self._hands.calls.add(call)
         try:
-            endings, seconds = await self._predictor.call([item for _, item in wanted])
+            endings, seconds = await self._predictor.call([[items[member] for member in batch] for batch in wanted])
         finally:
             self._hands.calls.discard(call)
         self._pace.note(seconds)
