@@ -173,6 +173,7 @@ class Controller:
             elif ready := self._nudged - self._acting.keys():
                 self._nudged -= ready
                 await self._guarded(self._tick(ready))
+                self._whole_at = min(self._whole_at, self._clock.monotonic() + self._tick_s)
             self._prepare()
             await self._bell.wait(max(0.0, self._whole_at - self._clock.monotonic()))
 

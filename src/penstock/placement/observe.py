@@ -8,8 +8,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
+import structlog
 
 from penstock.compute import Phase, Sighting
+from penstock.errors import Unavailable
 from penstock.ledger.commands import LaneCount
 from penstock.model.app import DesiredState
 from penstock.model.fleet import Worker, WorkerState
@@ -24,13 +26,15 @@ from .snapshot import AppView, Backlog, Ended, Snapshot
 
 __all__ = ["ALL_WORKERS", "Sight", "assemble", "observe"]
 
+_log = structlog.get_logger("penstock.controller")
+
 ALL_WORKERS: Final = 1_000_000
 _EMPTY: Final = Backlog()
 _FEW: Final = 8  # so many apps are asked for one by one
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """What was read, as it was read. `sightings` is None where compute was not asked."""
+    """What was read, as it was read. `sightings` is None where compute was not asked, or did not answer."""
 
     now: float
     lanes: Sequence[LaneCount]
@@ -54,7 +58,11 @@ async def _look_at_all(parts: Parts) -> Sight:
     """Read rows before sightings: then a row without a sighting is one that compute does not know, not a newer one."""
     ledger = parts.ledger
     now, lanes, rows = await asyncio.gather(ledger.now(), ledger.lanes(), ledger.workers(limit=ALL_WORKERS))
-    return Sight(now, lanes, rows, await parts.compute.list())
+    try:
+        return Sight(now, lanes, rows, await parts.compute.list())
+    except Unavailable as error:
+        _log.warning("compute.unseen", why=error.detail)
+        return Sight(now, lanes, rows)
 
 
 async def _look_at_few(parts: Parts, names: Collection[str]) -> Sight:
