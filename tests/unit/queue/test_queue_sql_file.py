@@ -43,6 +43,17 @@ async def test_what_comes_again_wakes_a_receiver(queue):
         assert [message.body for message in await waiting] == ["a"]
 
 
+async def test_after_a_full_look_the_next_follows_at_once(path):
+    queue = SqlQueue(path, ManualClock(), Times(poll_s=3600.0))
+    await queue.open()
+    waiting = [asyncio.create_task(queue.receive("q", 100, 3600.0)) for _ in range(10)]
+    await asyncio.sleep(0.02)
+    async with asyncio.timeout(20):
+        await queue.send("q", [str(number) for number in range(1000)])
+        assert [len(messages) for messages in await asyncio.gather(*waiting)] == [100] * 10
+    await queue.close()
+
+
 async def test_messages_are_sent_in_groups_of_one_commit(queue, monkeypatch):
     commits = []
     transaction = _mailbox.Mailbox.transaction

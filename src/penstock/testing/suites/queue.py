@@ -126,6 +126,7 @@ class QueueSuite:
         await rig.driver.ack(messages)
         await rig.driver.send(LINE, ["b", "c"])
         await rig.driver.ack(messages)
+        assert len(await rig.driver.receive(LINE, 9, 0.0)) == 2
         await rig.driver.ack([*messages, *messages])
         assert (await rig.count(LINE), await rig.driver.depth(LINE)) == (2, 2)
 
