@@ -14,7 +14,7 @@ __all__ = ["main", "program"]
 
 _SERVE: Final = {
     "up": Verb("penstock.run.up:up", "Start everything on this machine"),
-    "worker": Verb("penstock.run.hand:worker", "Start one worker by hand"),
+    "worker": Verb("penstock.run.by_hand:worker", "Start one worker by hand"),
     "run": Verb("penstock.run.local:run", "Run a handler here, without a server"),
     "doctor": Verb("penstock.run.doctor:doctor", "Check every backend for real"),
 }

@@ -11,6 +11,7 @@ import click
 from penstock._version import __version__
 from penstock.cli.command import translated
 from penstock.cli.session import DEFAULT_API, Session, say
+from penstock.errors import Misconfigured
 
 if TYPE_CHECKING:
     from .platform import Platform
@@ -48,9 +49,11 @@ def up(session: Session, /, file: Path | None, **flags: str | int | None) -> Non
 
 
 def _serve(settings: Settings, session: Session) -> None:
-    from . import logs
-    from .platform import serve_until_told
-
+    try:
+        from . import logs
+        from .platform import serve_until_told
+    except ModuleNotFoundError as error:
+        raise Misconfigured(f"{error.name} is not installed: serving needs pip install 'penstock[server]'") from error
     logs.start(settings.log_level, colours=session.lively and not session.environ.get("NO_COLOR"))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve_until_told(settings, session.environ, lambda platform: say(greeting(platform))))
