@@ -25,6 +25,7 @@ _HEADER_TEXTS: Final = {
     "Retry-After": "Seconds until it is worth asking again.",
     "Location": "Where to ask again.",
     "Penstock-Run-Id": "The run that this answer is about.",
+    "Penstock-Ticket": "Its ticket.",
     "Penstock-Cache": "hit (an earlier result), joined (a run in flight) or miss (a run of its own).",
     "Penstock-Rid-Reused": "true when an earlier body with this `_rid` won over this one.",
     "Penstock-State": "The run's state.",

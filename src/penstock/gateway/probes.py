@@ -8,14 +8,16 @@ from typing import Final
 
 import msgspec
 
+from penstock._version import __version__
 from penstock.errors import PenstockError
+from penstock.model.documents import Whoami
 
 from .call import Call
 from .meters import CONTENT_TYPE
 from .reply import NO_STORE, Reply, document
 from .services import Services
 
-__all__ = ["Check", "Health", "Whoami", "jwks", "live", "metrics", "ready", "ready_full", "whoami"]
+__all__ = ["Check", "Health", "jwks", "live", "metrics", "ready", "ready_full", "version", "whoami"]
 
 _LIMIT_S: Final = 5.0
 
@@ -32,14 +34,6 @@ class Health(msgspec.Struct, frozen=True):
 
     status: str
     checks: dict[str, Check] = {}
-
-
-class Whoami(msgspec.Struct, frozen=True):
-    """Who the caller is, by the credential shown."""
-
-    sub: str
-    tenant: str
-    scopes: tuple[str, ...]
 
 
 async def live(_: Call) -> Reply:
@@ -74,6 +68,11 @@ async def metrics(call: Call) -> Reply:
     )
     meters.snapshot.take(now, lanes, workers, services.broker)
     return Reply(200, [(b"content-type", CONTENT_TYPE), NO_STORE], meters.text())
+
+
+async def version(_: Call) -> Reply:
+    """`GET /version`: what runs here."""
+    return document({"version": __version__})
 
 
 async def whoami(call: Call) -> Reply:

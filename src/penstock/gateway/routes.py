@@ -20,7 +20,7 @@ _PLAIN: Final = Media("text/plain")
 _EVENTS: Final = Media("text/event-stream", "Server-sent events, with a comment in every 15 s of silence.")
 _RESULT: Final = Media("*/*", "The result as the handler gave it.")
 
-_ABOUT_RUN: Final = ("Penstock-Run-Id", "Preference-Applied")
+_ABOUT_RUN: Final = ("Penstock-Run-Id", "Penstock-Ticket", "Preference-Applied")
 _ON_SUBMIT: Final = ("Penstock-Cache", "Penstock-Rid-Reused", *_ABOUT_RUN)
 _TICKET: Final = Answer(202, d.Pending, "It is not done: ask again.", ("Retry-After", "Location", *_ABOUT_RUN))
 _DONE: Final = Answer(200, _RESULT, "The result.", _ABOUT_RUN)
@@ -372,7 +372,7 @@ _ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         scope=PUBLIC,
         tag="About",
         summary="Who the credential says you are",
-        answers=(Answer(200, probes.Whoami, "You."),),
+        answers=(Answer(200, d.Whoami, "You."),),
     ),
     # ---------------------------------------------------------------- files of our own
     Endpoint(
@@ -436,6 +436,15 @@ _ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         tag="About",
         summary="Whether each part works, tried out",
         answers=(Answer(200, probes.Health, "They do."), Answer(503, probes.Health, "One does not.")),
+    ),
+    Endpoint(
+        method="GET",
+        path="/version",
+        handler=probes.version,
+        scope=PUBLIC,
+        tag="About",
+        summary="Which version runs here",
+        answers=(Answer(200, Media("application/json"), "The version."),),
     ),
     Endpoint(
         method="GET",

@@ -111,14 +111,14 @@ async def cancel(call: Call) -> Reply:
 
 async def answer(call: Call, run: Run, *notes: HeaderPair) -> Reply:
     """Give what is to be said of a run: its result, how it ended without one, or where to ask again."""
-    known: HeaderPair = (b"penstock-run-id", run.id.encode())
+    known = ((b"penstock-run-id", run.id.encode()), (b"penstock-ticket", run.key.encode()))
     if run.purged_at is not None:
         raise Gone("the result was kept for its time and has been removed; submit the input again for a new one")
     if run.state is State.SUCCEEDED and run.result is not None:
-        return await _result(call, run.result, known, *notes)
+        return await _result(call, run.result, *known, *notes)
     if run.terminal:
-        return problem.ended(run, call.request_id, known, *notes)
-    return await _pending(call, run, known, *notes)
+        return problem.ended(run, call.request_id, *known, *notes)
+    return await _pending(call, run, *known, *notes)
 
 
 async def _result(call: Call, result: Payload, *notes: HeaderPair) -> Reply:

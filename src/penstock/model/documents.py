@@ -40,9 +40,11 @@ __all__ = [
     "Redriven",
     "ResultNote",
     "RunDocument",
+    "RunEventDocument",
     "RunPage",
     "RunsQuery",
     "StepDocument",
+    "Whoami",
     "WorkerDocument",
     "WorkerPage",
 ]
@@ -244,6 +246,15 @@ class StepDocument(Document, frozen=True, kw_only=True):
     at: datetime | None = None
 
 
+class RunEventDocument(Document, frozen=True, kw_only=True):
+    """One thing that happened to a run; its `id` is where a reader can go on."""
+
+    id: str
+    type: str  # queued, leased, progress, returned, succeeded, failed, cancelled
+    at: datetime
+    data: dict[str, Any] = {}
+
+
 class ExplanationDocument(msgspec.Struct, frozen=True, kw_only=True):
     """Why a run waits or failed, in order."""
 
@@ -252,6 +263,17 @@ class ExplanationDocument(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None
     summary: str
     steps: tuple[StepDocument, ...]
+
+
+# ------------------------------------------------------------------ who asks
+
+
+class Whoami(msgspec.Struct, frozen=True):
+    """Who the caller is, by the credential shown."""
+
+    sub: str
+    tenant: str
+    scopes: tuple[str, ...]
 
 
 # ------------------------------------------------------------------ apps and workers
