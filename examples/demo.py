@@ -181,10 +181,10 @@ def main() -> int:
         with platform(state) as (process, api):
             say("started", f"penstock up, on {api.url}", time.perf_counter() - began)
             apply(api)
-            first_from_zero(api, images[2], pictures[2], int(truth[2]))
-            one_after_another(api, pictures[3:], truth[3:])
+            first_from_zero(api, images[5], pictures[5], int(truth[5]))
+            one_after_another(api, pictures[6:], truth[6:])
             what_the_workers_did(api)
-            back_to_zero(api, pictures[1], int(truth[1]))
+            back_to_zero(api, pictures[3], int(truth[3]))
             stop(process, state)
     print("\nAll as promised. Next: make up, then docs/tutorial/first-app.md\n")
     return 0
