@@ -102,7 +102,7 @@ async def _killed_while_writing(url: str, after: int) -> list[str]:
     """Start a process that accepts without end, kill it after so many acknowledgements; gives the ids it told."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", __name__, url, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    told = []
+    told: list[str] = []
     try:
         while len(told) < after:
             line = await process.stdout.readline()
