@@ -1,6 +1,7 @@
 """Real processes in bad times: the platform killed, templates that fail, pids given out again, programs that can't start."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,11 @@ import msgspec
 import pytest
 
 from penstock.compute import Order, Phase, open_compute
-from penstock.errors import Misconfigured
+from penstock.compute.process import Options, _driver, _start, _templates
+from penstock.compute.process._kin import find
+from penstock.compute.process._records import Records
+from penstock.errors import Misconfigured, Unavailable
+from penstock.model.app import App, Worker
 from penstock.testing.clock import ManualClock, seeded
 from penstock.testing.suites.compute import ComputeSuite
 
@@ -47,8 +52,9 @@ async def opened():
         return compute
 
     yield opened
-    for stage, compute in stages:
+    for _, compute in stages:
         await compute.close()
+    for stage, _ in stages:
         async with stage.compute() as again:
             for sighting in await again.list():
                 await again.remove(sighting.uid)
@@ -117,6 +123,24 @@ async def test_a_crash_between_the_start_and_its_record_loses_no_worker(tmp_path
     compute = await opened(stage)
     seen = (await words.seen(compute))["w-1"]
     assert (seen.phase, seen.pid) == (Phase.RUNNING, stage.pid("w-1"))
+
+
+async def test_another_deployments_worker_of_the_same_name_is_not_adopted(tmp_path, opened):
+    theirs, ours = (ProcessStage(tmp_path / name, fork=False) for name in ("theirs", "ours"))
+    for stage in (theirs, ours):
+        stage.folder.mkdir()
+    compute = await opened(theirs)
+    await words.start(theirs, compute, "w-1")
+    async with ours.compute():
+        pass
+    log = tmp_path / "ours/state/logs/digits/w-1.log"
+    log.parent.mkdir()
+    log.touch()
+    record = {"uid": "w-1", "app": "digits", "generation": 1, "log": str(log)}
+    record_of(ours, "w-1").write_text(json.dumps(record))
+    seen = (await words.seen(await opened(ours)))["w-1"]
+    assert (seen.phase, seen.pid) == (Phase.ENDED, None)
+    assert await theirs.lives("w-1")
 
 
 async def test_a_worker_that_never_came_up_is_told_as_ended(tmp_path, opened):
@@ -189,6 +213,18 @@ async def test_what_a_dead_worker_started_dies_with_it(tmp_path, opened, fork):
     await stage.kill("w-1")
     assert (await words.ended(stage, compute, "w-1")).exit_code == -9
     await until_gone(stage, child)
+
+
+async def test_a_worker_that_the_system_will_not_let_go_is_told_of(tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(_driver, "end_session", lambda _kin: 0)
+    monkeypatch.setattr(_driver, "KILLED_S", 0.1)
+    stage = ProcessStage(tmp_path, fork=False)
+    compute = await opened(stage)
+    await words.start(stage, compute, "w-1")
+    await stage.deafen("w-1")
+    with pytest.raises(Unavailable, match="the system has not let it go"):
+        await compute.remove("w-1")
+    monkeypatch.undo()
 
 
 async def test_drain_signals_the_worker_alone(tmp_path, opened):
@@ -268,6 +304,60 @@ async def test_where_forking_fails_workers_start_fresh(tmp_path, opened, mode):
         await words.start(stage, compute, uid)
         assert parent(stage.pid(uid)) == os.getpid()
         assert await stage.starts(uid) == 1
+
+
+@pytest.mark.parametrize("mode", ["deaf", "linger"])
+async def test_a_stuck_template_is_ended_and_holds_nobody_up(tmp_path, opened, mode, monkeypatch):
+    monkeypatch.setattr(_templates, "FORK_S", 0.2)
+    stage = ProcessStage(tmp_path, fork=True, env={"TEST_TEMPLATE": mode})
+    compute = await opened(stage)
+    await words.start(stage, compute, "w-1")
+    assert parent(stage.pid("w-1")) == os.getpid()
+    assert await stage.starts("w-1") == 1
+
+
+async def test_a_template_that_talks_of_strangers_is_not_believed(tmp_path, opened):
+    stage = ProcessStage(tmp_path, fork=True, env={"TEST_TEMPLATE": "confused"})
+    compute = await opened(stage)
+    await words.start(stage, compute, "w-1")
+    assert parent(stage.pid("w-1")) == stage.templates()[0]
+    assert (await words.seen(compute))["w-1"].pid == stage.pid("w-1")
+    await stage.kill("w-1")
+    assert (await words.ended(stage, compute, "w-1")).exit_code == -9
+
+
+async def test_a_template_that_will_not_go_is_killed(tmp_path):
+    stage = ProcessStage(tmp_path, fork=True, env={"TEST_TEMPLATE": "linger"})
+    async with stage.compute() as compute:
+        await compute.prepare(stage.app, 1)
+        (template,) = compute._driver._templates._lives
+        assert (await template.ready).ok
+        pid = template._kin.pid
+    assert not runs(pid)
+
+
+async def test_a_template_that_can_not_start_is_done_without(tmp_path, opened):
+    stage = ProcessStage(tmp_path, fork=True, template=("/no/such/program",))
+    compute = await opened(stage)
+    await words.start(stage, compute, "w-1")
+    assert parent(stage.pid("w-1")) == os.getpid()
+
+
+@pytest.mark.parametrize("how", [{"template": ()}, {"handler": ""}, {"fork_server": False}, {"type": "sidecar"}])
+async def test_who_can_not_be_forked_needs_no_template(tmp_path, opened, how):
+    stage = ProcessStage(tmp_path, fork=True, **({"template": ()} if "template" in how else {}))
+    if "handler" in how:
+        stage.app = msgspec.structs.replace(stage.app, handler="")
+    elif "template" not in how:
+        stage.app = msgspec.structs.replace(stage.app, worker=msgspec.convert(_camel(how), Worker))
+    compute = await opened(stage)
+    await compute.prepare(stage.app, 1)
+    await words.start(stage, compute, "w-1")
+    assert stage.templates() == []
+
+
+def _camel(how):
+    return {"forkServer" if name == "fork_server" else name: value for name, value in how.items()}
 
 
 async def test_a_template_that_dies_after_the_fork_leads_to_no_second_worker(tmp_path, opened):
@@ -370,6 +460,66 @@ async def test_nobody_is_given_what_is_not_theirs(tmp_path, opened):
     assert record_of(stage, "w-1").parent.stat().st_mode & 0o077 == 0
 
 
+async def test_a_full_disk_costs_a_record_and_no_worker(tmp_path, opened, monkeypatch):
+    stage = ProcessStage(tmp_path, fork=True)
+    compute = await opened(stage)
+    await words.start(stage, compute, "w-1")
+    write = Records.write
+
+    def failing(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    def full(records, record):
+        if record.kin is not None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        write(records, record)
+
+    monkeypatch.setattr(Records, "write", full)
+    await words.start(stage, compute, "w-2")
+    await stage.exit("w-1", 5)
+    assert (await words.ended(stage, compute, "w-1")).exit_code == 5
+    await compute.close()
+    monkeypatch.undo()
+    again = await opened(stage)
+    assert (await words.seen(again))["w-2"].pid == stage.pid("w-2")
+    monkeypatch.setattr(Records, "write", failing)
+    with pytest.raises(Unavailable):
+        await again.create(stage.order("w-3"))
+    assert set(await words.seen(again)) == {"w-1", "w-2"}
+
+
+async def test_a_machine_without_room_is_asked_again_later(tmp_path, opened, monkeypatch):
+    stage = ProcessStage(tmp_path, fork=False)
+    compute = await opened(stage)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(_start.subprocess, "Popen", refuse)
+    with pytest.raises(Unavailable, match="did not start"):
+        await compute.create(stage.order("w-1"))
+    monkeypatch.undo()
+    await words.start(stage, compute, "w-1")
+
+
+async def test_a_kill_for_want_of_memory_is_told_from_others(tmp_path, opened, monkeypatch):
+    count = tmp_path / "memory.events"
+    count.write_text("oom 0\noom_kill 3\n")
+    monkeypatch.setattr(_driver, "counter", lambda: count)
+    stage = ProcessStage(tmp_path, fork=False)
+    compute = await opened(stage)
+    for uid in ("w-1", "w-2", "w-3"):
+        await words.start(stage, compute, uid)
+    await stage.kill("w-1")
+    assert (await words.ended(stage, compute, "w-1")).reason == ""
+    count.write_text("oom 1\noom_kill 4\n")
+    await stage.kill("w-2")
+    assert (await words.ended(stage, compute, "w-2")).reason == "OOM"
+    count.write_text("oom 1\noom_kill 5\n")
+    await compute.remove("w-3")
+    assert (await words.ended(stage, compute, "w-3")).reason == ""
+
+
 async def test_exit_78_is_a_matter_of_configuration(tmp_path, opened):
     stage = ProcessStage(tmp_path, fork=False)
     compute = await opened(stage)
@@ -442,6 +592,67 @@ async def test_old_logs_are_dropped_and_those_of_the_living_kept(tmp_path, opene
     assert left == ["w-0.log", "w-2.log", "w-3.log"]
 
 
+# -------------------------------------------------------------------- the real thing
+
+
+async def test_the_product_s_own_worker_and_template(tmp_path, opened):
+    """Forked or fresh, a worker comes up under its uid and goes when it is drained."""
+    handler = tmp_path / "double.py"
+    handler.write_text("from penstock.worker.handler import Handler\n\n\nclass Double(Handler):\n    pass\n")
+    stage = ProcessStage(tmp_path, fork=True, **msgspec.structs.asdict(Options(base_env=dict(os.environ))))
+    forked = App(name="forked", handler=f"{handler}:Double")
+    fresh = App(name="fresh", handler=f"{handler}:Double", worker=Worker(fork_server=False))
+    compute = await opened(stage)
+    env = {"PENSTOCK_API": "http://127.0.0.1:9", "PENSTOCK_WORKER_TOKEN": "none"}
+    for uid, app in (("w-forked-1", forked), ("w-forked-2", forked), ("w-fresh-1", fresh)):
+        await compute.create(Order(uid=uid, app=app, spec_generation=1, env=env))
+
+    async def up():
+        seen = await compute.list()
+        assert all(sighting.phase is not Phase.ENDED for sighting in seen), seen
+        return all(f"penstock worker {sighting.uid}" in title(sighting.pid) for sighting in seen)
+
+    await stage.until(up, "the workers come up")
+    seen = await words.seen(compute)
+    assert parent(seen["w-forked-1"].pid) == parent(seen["w-forked-2"].pid) != os.getpid()
+    logs = {uid: tmp_path / "state/logs" / uid.split("-")[1] / f"{uid}.log" for uid in seen}
+    assert {uid: kin.pid for uid, kin in find(logs).items()} == {uid: seen[uid].pid for uid in seen}
+    for uid in seen:
+        await compute.drain(uid)
+        assert (await words.ended(stage, compute, uid)).exit_code == 0
+
+
+def title(pid):
+    return "" if pid is None else proc(pid, "cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def test_all_of_it_on_uvloop(tmp_path):
+    """As in `penstock up`."""
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(a_life(ProcessStage(tmp_path, fork=True)))
+
+
+async def a_life(stage):
+    async with stage.compute() as compute:
+        changes = compute.changes()
+        await asyncio.gather(*(compute.create(stage.order(uid)) for uid in ("w-1", "w-2", "w-3")))
+        for uid in ("w-1", "w-2", "w-3"):
+            await words.running(stage, compute, uid)
+        await stage.exit("w-1", 3)
+        await stage.kill("w-2")
+        ends = {}
+        while len(ends) < 2:
+            sighting = await anext(changes)
+            if sighting.phase is Phase.ENDED:
+                ends[sighting.uid] = sighting.exit_code
+        assert ends == {"w-1": 3, "w-2": -9}
+    async with stage.compute() as again:
+        assert (await words.seen(again))["w-3"].phase is Phase.RUNNING
+        await again.remove("w-3", 5.0)
+        assert not await stage.lives("w-3")
+
+
 # -------------------------------------------------------------------- settings
 
 
@@ -454,6 +665,18 @@ def test_a_url_without_a_folder_is_refused(url):
 def test_an_unknown_option_is_refused(tmp_path):
     with pytest.raises(Misconfigured, match="templat"):
         open_compute(f"process://{tmp_path}", clock=ManualClock(), randomness=seeded(0), templat=())
+
+
+async def test_a_folder_that_was_not_opened_is_free_for_the_next(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "workers").touch()
+    compute = open_compute(f"process://{state}", clock=ManualClock(), randomness=seeded(0))
+    with pytest.raises(Unavailable, match="open failed"):
+        await compute.open()
+    (state / "workers").unlink()
+    async with compute:
+        assert await compute.list() == []
 
 
 async def test_a_folder_that_can_not_be_used_is_refused(tmp_path):

@@ -211,6 +211,23 @@ async def test_a_lost_node_takes_its_workers_along_and_is_replaced_up_to_the_lea
         it.cluster.lose_node("l4-1")
 
 
+async def test_a_node_lost_while_it_boots_is_bought_again():
+    it = world(groups=[Group(name="l4", machine=GPU)], climate=BOOTING)
+    await it.create("w-1", gpu=1)
+    it.advance(30)
+    it.cluster.lose_node("l4-1")
+    it.advance(59)
+    assert await it.phase("w-1") == (Phase.PENDING, "CAPACITY")
+    it.advance(31)
+    assert ((await it.seen("w-1")).phase, (await it.seen("w-1")).node) == (Phase.RUNNING, "l4-2")
+
+
+async def test_nobody_is_unknown():
+    it = world()
+    with pytest.raises(NotFound):
+        it.cluster.end("w-nobody")
+
+
 async def test_a_node_lost_while_an_image_is_pulled_starts_nothing():
     it = world(climate=Climate(pull=Span(30, 30)))
     await it.create("w-1")
@@ -398,6 +415,21 @@ async def test_a_cluster_of_its_own_beats_by_itself():
 def test_a_url_that_says_more_is_refused():
     with pytest.raises(Misconfigured, match="says too much"):
         open_compute("memory://there", clock=ManualClock(), randomness=seeded(0))
+
+
+async def test_who_follows_a_log_waits_for_its_lines_and_its_end():
+    it = world()
+    await it.create("w-1")
+    lines = it.compute.logs("w-1", follow=True)
+    for said in ("one", "two"):
+        coming = asyncio.ensure_future(anext(lines))
+        await asyncio.sleep(0)
+        it.cluster.life("w-1").say(said)
+        assert await coming == said
+    rest = asyncio.ensure_future(anext(lines, None))
+    await asyncio.sleep(0)
+    it.cluster.end("w-1")
+    assert await rest is None
 
 
 async def test_logs_of_the_long_gone_are_dropped():

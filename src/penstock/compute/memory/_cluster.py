@@ -151,6 +151,7 @@ class Cluster:
             self._lose(self._lives[uid], f"Its node {name} is gone.")
         if self._yard.count(node.group) < node.group.least:
             self._boot(node.group)
+        self._schedule()
 
     def stock_out(self, group: str, for_s: float = float("inf")) -> None:
         """Have the provider sell no node of a group for so long; those that boot already will come."""
@@ -351,8 +352,7 @@ class Cluster:
             return
         life.reason, life.message = "", ""
         node = self._yard.get(life.node)
-        if node is None:
-            return  # it is gone, and the worker with it
+        assert node is not None, "a worker ends with its node"
         delay = self._dice.within(self.climate.start)
         if life.image not in node.images:
             delay += self._dice.within(self.climate.pull)

@@ -241,8 +241,9 @@ class ProcessCompute:
         except Unavailable:
             # The template may have died after the fork and before it could say so.
             await asyncio.sleep(TITLE_S)
-            if worker.record.kin is None and (kin := find({order.uid}).get(order.uid)):
-                self._follow(worker, kin)
+            found = await asyncio.to_thread(find, {order.uid: Path(worker.record.log)})
+            if worker.record.kin is None and order.uid in found:
+                self._follow(worker, found[order.uid])
         return worker.phase is not Phase.PENDING
 
     async def _start_fresh(self, worker: Worker, order: Order) -> None:
@@ -275,8 +276,8 @@ class ProcessCompute:
     async def _adopt(self) -> None:
         """Find the workers on record: those that were about to start by their title, the others by pid and birth."""
         records = list(self._records.read())
-        nameless = {record.uid for record in records if record.kin is None and record.ended_at is None}
-        found = await asyncio.to_thread(find, nameless) if nameless else {}
+        starting = {record.uid: Path(record.log) for record in records if not (record.kin or record.ended_at)}
+        found = await asyncio.to_thread(find, starting) if starting else {}
         for record in records:
             worker = self._workers[record.uid] = Worker(record)
             kin = record.kin or found.get(record.uid)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -76,27 +76,44 @@ def send(kin: Kin, number: signal.Signals) -> bool:
 
 def end_session(leader: Kin) -> int:
     """Kill whatever lives in the session that this process leads, or led until just now; gives how many."""
-    killed = 0
-    for _ in range(5):  # a member may fork while we look
-        members = [kin for kin in _members(leader) if alive(kin)]
-        if not members:
-            break
-        killed += sum(send(kin, signal.SIGKILL) for kin in members)
-    return killed
+    killed: set[Kin] = set()
+    # A member may have forked while we looked, so look again until there is nobody new.
+    while new := {kin for kin in _members(leader) if kin not in killed and alive(kin)}:
+        for kin in new:
+            send(kin, signal.SIGKILL)
+        killed |= new
+    return len(killed)
 
 
-def find(uids: Collection[str]) -> dict[str, Kin]:
-    """Give the workers of these uids among this user's processes: those with the uid in their title."""
+def find(logs: Mapping[str, Path]) -> dict[str, Kin]:
+    """Give the workers of these uids, each with the log it must be writing to, among this user's processes.
+
+    The uid in the title finds a worker; the open log proves that it is this deployment's.
+    """
     found: dict[str, Kin] = {}
     for process in psutil.process_iter(["cmdline", "uids"]):
         owner = process.info["uids"]
-        words = " ".join(process.info["cmdline"] or ()).replace("--uid=", "--uid ").split()
-        if owner is None or owner.real != os.getuid() or not _leads(process.pid):
+        if owner is None or owner.real != os.getuid() or _session(process.pid) != process.pid:
             continue
-        for flag, uid in pairwise(words):
-            if flag in {"worker", "--uid"} and uid in uids and (kin := identify(process.pid)):
-                found[uid] = kin
+        uid = _named(process.info["cmdline"] or (), logs)
+        if uid is not None and (kin := identify(process.pid)) and _writes(process, logs[uid]):
+            found[uid] = kin
     return found
+
+
+def _named(command: Iterable[str], uids: Container[str]) -> str | None:
+    """Give the uid that stands in a title, as in `penstock worker UID ...` and `... --uid UID`."""
+    words = " ".join(command).replace("--uid=", "--uid ").split()
+    for flag, uid in pairwise(words):
+        if flag in {"worker", "--uid"} and uid in uids:
+            return uid
+    return None
+
+
+def _writes(process: psutil.Process, log: Path) -> bool:
+    with contextlib.suppress(psutil.Error, OSError):
+        return any(Path(file.path).samefile(log) for file in process.open_files())
+    return False
 
 
 def _members(leader: Kin) -> Iterator[Kin]:
@@ -115,10 +132,6 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except OSError:
         return None
-
-
-def _leads(pid: int) -> bool:
-    return _session(pid) == pid
 
 
 def _look(pid: int) -> tuple[str, str] | None:

@@ -9,18 +9,20 @@ from typing import Final
 __all__ = ["OomKills", "counter"]
 
 
+OWN_GROUPS: Final = Path("/proc/self/cgroup")
+GROUPS: Final = Path("/sys/fs/cgroup")
 VMSTAT: Final = Path("/proc/vmstat")
 
 
 def counter() -> Path | None:
     """Give the file that counts such kills: this process's control group's (v2, then v1), else the whole machine's."""
     with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in OWN_GROUPS.read_text().splitlines():
             _, kinds, path = line.split(":", 2)
             if not kinds:
-                found = Path("/sys/fs/cgroup", path.lstrip("/"), "memory.events")
+                found = GROUPS / path.lstrip("/") / "memory.events"
             elif "memory" in kinds.split(","):
-                found = Path("/sys/fs/cgroup/memory", path.lstrip("/"), "memory.oom_control")
+                found = GROUPS / "memory" / path.lstrip("/") / "memory.oom_control"
             else:
                 continue
             if found.is_file():

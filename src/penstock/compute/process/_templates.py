@@ -161,9 +161,9 @@ class Template:
 
     def _exited(self, _code: int | None) -> None:
         self._gone.set()
+        assert self._writer is not None, "it is watched once it is connected"
         # Its last words may be unread. A worker that kept its end of the socket open must not keep us listening.
-        if self._writer is not None:
-            asyncio.get_running_loop().call_later(LINGER_S, self._writer.close)
+        asyncio.get_running_loop().call_later(LINGER_S, self._writer.close)
 
     def _lost(self, why: str) -> None:
         self._retired = True

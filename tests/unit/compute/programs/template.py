@@ -27,6 +27,13 @@ def child(line: dict, wires: list[int]) -> None:
     worker.main(line["uid"])
 
 
+def worker_forever(say: object) -> None:
+    """Be warm and heed nothing, not even the end of the socket."""
+    say("ready", ok=True, why="")
+    while True:
+        signal.pause()
+
+
 def main(wire: socket.socket) -> None:
     def say(tag: str, **fields: object) -> None:
         wire.sendall(json.dumps({"type": tag, **fields}).encode() + b"\n")
@@ -35,12 +42,19 @@ def main(wire: socket.socket) -> None:
     if mode == "crash":
         sys.exit(3)
     time.sleep(float(os.environ.get("TEST_IMPORT_S", "0")))
+    if mode == "linger":
+        worker_forever(say)
     if mode == "refuse":
         say("ready", ok=False, why="it said no")
         return
     with open(os.environ["TEST_FOLDER"] + "/templates", "a") as file:
         file.write(f"{os.getpid()}\n")
     say("ready", ok=True, why="")
+    if mode == "confused":
+        say("ready", ok=False, why="again")
+        say("forked", uid="w-nobody", pid=1)
+        say("forked", uid="w-1", pid=2**22 + 1)
+        say("ended", uid="w-nobody", pid=1, code=0)
     heard, alarm = socket.socketpair()
     alarm.setblocking(False)
     signal.set_wakeup_fd(alarm.fileno(), warn_on_full_buffer=False)
@@ -55,6 +69,8 @@ def main(wire: socket.socket) -> None:
                     return
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
+                    if mode == "deaf":
+                        continue
                     if mode == "babble":
                         wire.sendall(b"what?\n")
                         continue
