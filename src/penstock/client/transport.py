@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -127,13 +128,14 @@ class Transport:
             connector = aiohttp.TCPConnector(limit=self._connections)
             self._opened = aiohttp.ClientSession(headers=self._headers, connector=connector)
         body = request.body
+        large = body is not None and len(body) > _ASK_FIRST
         return self._opened.request(
             request.method,
             URL(self.api + request.path, encoded=True),
             params=request.query,
             headers=request.headers,
-            data=body,
-            expect100=body is not None and len(body) > _ASK_FIRST,
+            data=io.BytesIO(body) if body is not None and large else body,  # sent piece by piece
+            expect100=large,
             timeout=timeout,
             allow_redirects=False,
         )
