@@ -8,10 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-import structlog
 
 from penstock.compute import Phase, Sighting
-from penstock.errors import Unavailable
 from penstock.ledger.commands import LaneCount
 from penstock.model.app import DesiredState
 from penstock.model.fleet import Worker, WorkerState
@@ -19,16 +17,14 @@ from penstock.model.placement import Phase as AppPhase
 from penstock.model.run import Lane
 from penstock.serving.catalog import Entry
 
+from .lookout import ALL_WORKERS
 from .parts import Parts
 from .plan import AppPlan
 from .recall import Recall
 from .snapshot import AppView, Backlog, Ended, Snapshot
 
-__all__ = ["ALL_WORKERS", "Sight", "assemble", "observe"]
+__all__ = ["Sight", "assemble", "observe"]
 
-_log = structlog.get_logger("penstock.controller")
-
-ALL_WORKERS: Final = 1_000_000
 _EMPTY: Final = Backlog()
 _FEW: Final = 8  # so many apps are asked for one by one
 
@@ -55,14 +51,8 @@ async def observe(parts: Parts, before: Mapping[str, AppPlan], only: Collection[
 
 
 async def _look_at_all(parts: Parts) -> Sight:
-    """Read rows before sightings: then a row without a sighting is one that compute does not know, not a newer one."""
-    ledger = parts.ledger
-    now, lanes, rows = await asyncio.gather(ledger.now(), ledger.lanes(), ledger.workers(limit=ALL_WORKERS))
-    try:
-        return Sight(now, lanes, rows, await parts.compute.list())
-    except Unavailable as error:
-        _log.warning("compute.unseen", why=error.detail)
-        return Sight(now, lanes, rows)
+    now, lanes, fleet = await asyncio.gather(parts.ledger.now(), parts.ledger.lanes(), parts.lookout.look())
+    return Sight(now, lanes, fleet.workers, fleet.sightings)
 
 
 async def _look_at_few(parts: Parts, names: Collection[str]) -> Sight:

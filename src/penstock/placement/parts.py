@@ -13,6 +13,7 @@ from penstock.serving.broker import Broker
 from penstock.serving.catalog import Catalog
 from penstock.store import Store
 
+from .lookout import Lookout
 from .recall import Recall
 
 __all__ = ["Outfit", "Parts"]
@@ -41,3 +42,8 @@ class Parts:
     clock: Clock
     outfit: Outfit
     recall: Recall = field(default_factory=Recall)
+    lookout: Lookout = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Post a lookout over the fleet."""
+        object.__setattr__(self, "lookout", Lookout(self.ledger, self.compute, self.clock))

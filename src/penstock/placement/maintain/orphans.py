@@ -6,7 +6,6 @@ import asyncio
 
 from penstock.compute import Phase, Sighting
 from penstock.model.fleet import LIVE
-from penstock.placement.observe import ALL_WORKERS
 from penstock.placement.parts import Parts
 
 from .removal import Removal, remove
@@ -25,9 +24,9 @@ class Orphans:
 
     async def run(self) -> int:
         """Look at every worker that compute knows; gives how many were removed."""
-        sightings = await self._parts.compute.list()
-        rows = {worker.uid for worker in await self._parts.ledger.workers(limit=ALL_WORKERS)}
-        unowned = [sighting for sighting in sightings if sighting.uid not in rows]
+        fleet = await self._parts.lookout.recent()
+        rows = {worker.uid for worker in fleet.workers}
+        unowned = [sighting for sighting in fleet.sightings or () if sighting.uid not in rows]
         return sum(await asyncio.gather(*(self._settle(sighting) for sighting in unowned)))
 
     async def _settle(self, sighting: Sighting) -> int:

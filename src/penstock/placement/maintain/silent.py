@@ -6,7 +6,6 @@ from typing import Final
 
 from penstock.ledger.commands import NoteWorker
 from penstock.model.fleet import Worker, WorkerState
-from penstock.placement.observe import ALL_WORKERS
 from penstock.placement.parts import Parts
 
 from .removal import Removal, remove
@@ -36,7 +35,7 @@ class Silent:
         now = await self._parts.ledger.now()
         if self._listening_since is None:
             self._listening_since = now
-        rows = await self._parts.ledger.workers(limit=ALL_WORKERS)
+        rows = (await self._parts.lookout.recent()).workers
         return sum([await self._remove(row) for row in rows if self._hangs(row, now)])
 
     def _hangs(self, row: Worker, now: float) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from penstock.ledger.commands import NoteWorker
 from penstock.model.fleet import Worker, WorkerState
-from penstock.placement.observe import ALL_WORKERS
 from penstock.placement.parts import Parts
 
 __all__ = ["Strays"]
@@ -21,7 +20,7 @@ class Strays:
 
     async def run(self) -> int:
         """Look for workers without an app; gives how many were told to go."""
-        rows = await self._parts.ledger.workers(limit=ALL_WORKERS)
+        rows = (await self._parts.lookout.recent()).workers
         strays = [row for row in rows if self._parts.catalog.find(row.app) is None]
         return sum([await self._let_go(row) for row in strays])
 

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from penstock.ledger.commands import NoteWorker
 from penstock.model.fleet import Worker, WorkerState
 from penstock.placement.ends import Ends
-from penstock.placement.observe import ALL_WORKERS
 from penstock.placement.parts import Parts
 
 from .removal import Removal, remove
@@ -32,7 +31,7 @@ class Stuck:
     async def run(self) -> int:
         """Look at all that start; gives how many were given up."""
         now = await self._parts.ledger.now()
-        rows = await self._parts.ledger.workers(limit=ALL_WORKERS)
+        rows = (await self._parts.lookout.recent()).workers
         late = [row for row in rows if row.state is WorkerState.STARTING and now - row.started_at > self._grace_s(row)]
         return sum([await self._give_up(row) for row in late])
 

@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from penstock.model.fleet import Worker, WorkerState
 from penstock.placement.ends import Ends
-from penstock.placement.observe import ALL_WORKERS
 from penstock.placement.parts import Parts
 
 __all__ = ["Vanished"]
@@ -29,9 +28,11 @@ class Vanished:
 
     async def run(self) -> int:
         """Compare the rows with the sightings; gives how many were recorded as lost."""
-        rows = await self._parts.ledger.workers(limit=ALL_WORKERS)
-        seen = {sighting.uid for sighting in await self._parts.compute.list()}
-        missing = [row for row in rows if row.uid not in seen and row.state is not WorkerState.STARTING]
+        fleet = await self._parts.lookout.recent()
+        if fleet.sightings is None:
+            return 0
+        seen = {sighting.uid for sighting in fleet.sightings}
+        missing = [row for row in fleet.workers if row.uid not in seen and row.state is not WorkerState.STARTING]
         now = self._parts.clock.monotonic()
         self._missing_since = {row.uid: self._missing_since.get(row.uid, now) for row in missing}
         gone = [row for row in missing if now - self._missing_since[row.uid] >= _GRACE_S]
