@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -48,6 +49,13 @@ def result_of(item: wire.SettleItem) -> bytes:
     return gzip.decompress(data) if item.encoding == "gzip" else data
 
 
+async def eventually(holds: Callable[[], object], within: float = 10.0) -> None:
+    """Wait for something that nobody tells of."""
+    async with asyncio.timeout(within):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 class PretendBroker:
     def __init__(self, *, max_attempts: int = 3) -> None:
         self.runs: dict[str, PretendRun] = {}
@@ -68,6 +76,7 @@ class PretendBroker:
         self.taken_keys: set[str] = set()
         self.url = ""
         self._changed = asyncio.Condition()
+        self._closing = False
         self._urls_given = 0
         self._runner: web.AppRunner | None = None
 
@@ -96,6 +105,8 @@ class PretendBroker:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._runner is not None
+        self._closing = True
+        await self._notify()
         await self._runner.cleanup()
 
     async def submit(self, *bodies: bytes | dict[str, Any], **fields: Any) -> list[PretendRun]:
@@ -155,8 +166,8 @@ class PretendBroker:
             asked = msgspec.msgpack.decode(await request.read(), type=kinds[name])
             self.tokens.append(request.headers["Authorization"].removeprefix("Bearer "))
             self.calls.append((name, asked))
+            await self._notify()
             if self.down or self.status:
-                await self._notify()
                 return web.Response(status=self.status or 503)
             reply = await handle(asked)
             if isinstance(reply, web.Response):
@@ -169,29 +180,31 @@ class PretendBroker:
         return await self._give(asked)
 
     async def _give(self, want: wire.Want) -> wire.LeaseReply:
+        """Answer a wish for work; all looks and waits are under one lock, so no change is missed."""
         deadline = time.monotonic() + want.wait_s
-        while True:
-            if self.draining:
-                return wire.LeaseReply(exit=True)
-            if self.line:
-                head = self.runs[self.line[0]]
-                if head.alone and not want.idle:
-                    return wire.LeaseReply(drain_first=True)
-                if head.alone:
-                    return wire.LeaseReply(attempts=(self._grant(self.line.popleft()),))
-                given = []
-                while self.line and len(given) < want.max and not self.runs[self.line[0]].alone:
-                    given.append(self._grant(self.line.popleft()))
-                await self._notify()
-                return wire.LeaseReply(attempts=tuple(given))
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return wire.LeaseReply()
-            try:
-                async with asyncio.timeout(left), self._changed:
-                    await self._changed.wait()
-            except TimeoutError:
-                return wire.LeaseReply()
+        async with self._changed:
+            while (reply := self._give_now(want)) is None:
+                try:
+                    async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                        await self._changed.wait()
+                except TimeoutError:
+                    return wire.LeaseReply()
+            self._changed.notify_all()
+        return reply
+
+    def _give_now(self, want: wire.Want) -> wire.LeaseReply | None:
+        if self.draining or self._closing:
+            return wire.LeaseReply(exit=self.draining)
+        if not self.line:
+            return None
+        if self.runs[self.line[0]].alone:
+            if not want.idle:
+                return wire.LeaseReply(drain_first=True)
+            return wire.LeaseReply(attempts=(self._grant(self.line.popleft()),))
+        given = []
+        while self.line and len(given) < want.max and not self.runs[self.line[0]].alone:
+            given.append(self._grant(self.line.popleft()))
+        return wire.LeaseReply(attempts=tuple(given))
 
     def _grant(self, run_id: str) -> wire.Assignment:
         run = self.runs[run_id]

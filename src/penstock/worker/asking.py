@@ -52,6 +52,8 @@ class Asking:
         and not while calls so short are going on that one is about to report anyway.
         """
         free, ahead = self._free(hands), self._ahead(hands)
+        if hands.finished > hands.at_once:
+            return Ask(0, 0.0)
         room = max(free, ahead)  # what is taken together with more is soon done
         if not hands.held:
             self.emptied(now)

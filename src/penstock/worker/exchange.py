@@ -34,12 +34,11 @@ class Exchange:
         self._leaver = leaver
         self._replica = replica
         self._served = served
-        self._at_once = SETTLE_AT_ONCE
         self._amended: set[tuple[str, int]] = set()
 
     async def send(self, ask: Ask) -> LeaseReply | None:
         """Give the broker's answer, or None if there was none: then wait before the next try."""
-        sent = self._hands.report(self._at_once)
+        sent = self._hands.report()
         try:
             reply = await self._call(ask, sent)
         except BaseException as error:
@@ -62,7 +61,6 @@ class Exchange:
 
     def _confirmed(self, reply: SettleReply, sent: tuple[SettleItem, ...]) -> None:
         self._hands.confirm(sent)
-        self._at_once = SETTLE_AT_ONCE
         self._amended.clear()
         self._served()
         for status in reply.done:
@@ -77,7 +75,7 @@ class Exchange:
         elif isinstance(error, Unavailable):
             return
         elif len(sent) > 1:
-            self._at_once = 1
+            self._hands.at_once = 1
         elif sent:
             self._amend(sent[0], error)
 

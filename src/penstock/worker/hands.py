@@ -60,6 +60,7 @@ class Hands:
         self.held: dict[Key, Held] = {}  # in a round: fetched, waiting, running or stored
         self.rounds = 0  # micro-batches on their way
         self.calls: set[Call] = set()
+        self.at_once = SETTLE_AT_ONCE  # endings in one report
         self._finished: list[SettleItem] = []
         self._unconfirmed: dict[Key, SettleItem] = {}  # finished, or sent and not answered
 
@@ -84,9 +85,9 @@ class Hands:
         self._finished.append(item)
         self._unconfirmed[held.key] = item
 
-    def report(self, most: int = SETTLE_AT_ONCE) -> tuple[SettleItem, ...]:
+    def report(self) -> tuple[SettleItem, ...]:
         """Give endings to be sent now; they stay unconfirmed until `confirm`, or come back by `unsent`."""
-        sent, self._finished = self._finished[:most], self._finished[most:]
+        sent, self._finished = self._finished[: self.at_once], self._finished[self.at_once :]
         return tuple(sent)
 
     def unsent(self, items: Iterable[SettleItem]) -> None:
@@ -110,12 +111,14 @@ class Hands:
         self._finished.insert(0, item)
         self._unconfirmed[item.run_id, item.epoch] = item
 
-    def forget(self, key: Key) -> None:
-        """Drop an attempt that is lost or cancelled, and its ending if that was not sent yet."""
+    def forget(self, key: Key) -> bool:
+        """Drop an attempt that is lost or cancelled, and its ending if that was not sent yet; tells if there was any."""
         held = self.held.get(key)
         if held is not None:
             held.drop()
-        self.give_up([item for item in self._finished if (item.run_id, item.epoch) == key])
+        unsent = [item for item in self._finished if (item.run_id, item.epoch) == key]
+        self.give_up(unsent)
+        return held is not None or bool(unsent)
 
     @property
     def finished(self) -> int:

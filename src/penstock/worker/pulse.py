@@ -112,9 +112,8 @@ class Pulse:
     def _heed(self, reply: ExtendReply, items: list[ExtendItem]) -> None:
         for code, ids in (("lost", set(reply.lost)), ("cancelled", set(reply.cancelled))):
             for item in items:
-                if item.run_id in ids:
+                if item.run_id in ids and self._hands.forget((item.run_id, item.epoch)):
                     event(code, run_id=item.run_id, epoch=item.epoch)
-                    self._hands.forget((item.run_id, item.epoch))
         if reply.exit:
             self._leaver.leave(Exit.DONE)
 
