@@ -42,6 +42,6 @@ class LedgerSuite(AcceptanceCases, OrderCases, AttemptCases, RepairCases, Worker
         await scene.ledger.open()
         try:
             yield scene
-            await scene.check_counters()
+            await scene.check()
         finally:
             await scene.ledger.close()

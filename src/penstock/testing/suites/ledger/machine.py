@@ -255,7 +255,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def counters_count(self) -> None:
         """Every counter is what counting gives."""
-        self._run(self._scene.check_counters())
+        self._run(self._scene.check())
         runs = self._plain.runs.values()
         for count in self._run(self._scene.ledger.lanes()):
             assert count.in_line == sum(run.in_line for run in runs)

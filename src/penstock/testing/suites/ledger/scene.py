@@ -155,8 +155,13 @@ class Scene:
         """Do one duty."""
         return await self.ledger.mend(Mend(sweep=sweep, limit=limit))
 
-    async def check_counters(self) -> None:
+    async def check(self) -> None:
         """Assert that every counter is what counting would give, and that what the driver says is what is stored."""
+        for run in await self.check_counters():
+            assert await self.stage.stored(run.id) == (run.state.value, run.epoch)
+
+    async def check_counters(self) -> list[Run]:
+        """Assert that every counter is what counting would give; gives the runs that were counted."""
         runs = await self.ledger.runs(RunFilter(limit=100_000))
         for count in await self.ledger.lanes():
             of_line = [run for run in runs if run.app == count.app and run.lane is count.lane]
@@ -165,5 +170,4 @@ class Scene:
             assert count.running == sum(run.state is State.RUNNING for run in of_line)
             assert count.in_line <= count.queued
             assert count.oldest_queued_at == min((run.queued_at for run in queued), default=None)
-        for run in runs:
-            assert await self.stage.stored(run.id) == (run.state.value, run.epoch)
+        return runs
