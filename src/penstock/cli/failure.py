@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import IO, Any, Final
 
 import click
@@ -32,6 +33,8 @@ NOT_FOUND: Final = 3
 DENIED: Final = 4
 UNREACHABLE: Final = 5
 
+_OURS: Final = 500
+
 _CODES: Final[tuple[tuple[type[PenstockError], int], ...]] = (
     (NotFound, NOT_FOUND),
     (Gone, NOT_FOUND),
@@ -42,7 +45,6 @@ _CODES: Final[tuple[tuple[type[PenstockError], int], ...]] = (
 _NEXT: Final[tuple[tuple[type[PenstockError], str], ...]] = (
     (Unauthenticated, "pass --api-key or --token, or set PENSTOCK_API_KEY or PENSTOCK_TOKEN"),
     (Forbidden, "`penstock whoami` shows what this credential may do"),
-    (Unavailable, "is it running? `penstock up` starts a server here; --api, PENSTOCK_API or a context name another"),
 )
 
 
@@ -65,10 +67,26 @@ def exit_code(error: PenstockError) -> int:
 
 def paragraph(error: PenstockError) -> str:
     """Give what went wrong, where, and what to do next."""
-    if isinstance(error, InvalidSpec):
-        return "\n".join(str(fault) for fault in error.faults)
-    lines = [f"Error: {error.detail}"]
+    if isinstance(error, InvalidSpec) and error.faults:
+        # As compilers write it, so that an editor can jump there.
+        return "\n".join(f"{fault}" if fault.source else f"{fault.pointer}: {fault}" for fault in error.faults)
+    lines = [f"Error: {_headline(error)}"]
     if isinstance(error, Invalid):
         lines += [f"  {fault.pointer or '/'}: {fault.message}" for fault in error.errors]
-    lines += [f"Next: {hint}" for kind, hint in _NEXT if isinstance(error, kind)]
+    if error.status >= _OURS and not isinstance(error, Unavailable):
+        lines += [f"  {note}" for note in getattr(error, "__notes__", ())]
+    lines += [f"Next: {hint}" for hint in _hints(error)]
     return "\n".join(lines)
+
+
+def _headline(error: PenstockError) -> str:
+    run_id = getattr(error, "run_id", "")
+    return f"run/{run_id} has no result: {error.code}: {error.detail}" if run_id else error.detail
+
+
+def _hints(error: PenstockError) -> Iterator[str]:
+    yield from (hint for kind, hint in _NEXT if isinstance(error, kind))
+    if run_id := getattr(error, "run_id", ""):
+        yield f"penstock explain {run_id}"
+    if pending := getattr(error, "pending", None):
+        yield f"penstock wait run/{pending.run_id} --for ended"

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from .output import Column, Kind
+from .output import Column, Kind, rows
 
 if TYPE_CHECKING:
-    from penstock.model.documents import AppDocument, AppEventDocument, RunDocument, WorkerDocument
+    from penstock.model.documents import (
+        AppDocument,
+        AppEventDocument,
+        AttemptDocument,
+        DecisionDocument,
+        RunDocument,
+        StepDocument,
+        WorkerDocument,
+    )
 
-__all__ = ["APPS", "EVENTS", "RUNS", "WORKERS", "age", "span"]
+__all__ = ["APPS", "EVENTS", "RUNS", "WORKERS", "age", "attempts", "placements", "span", "steps"]
 
 _NOTHING: Final = "-"
 
@@ -89,6 +97,7 @@ APPS: Final[Kind[AppDocument]] = Kind(
         Column("WANTED", _text("desired_state"), wide=True),
         Column("MESSAGE", _text("message"), wide=True),
     ),
+    lambda app: (app.phase, app.workers, app.workers_desired, app.queued, app.running, app.generation, app.message),
     "There are no apps yet. Apply one: penstock apply -f app.yaml",
 )
 
@@ -111,6 +120,7 @@ RUNS: Final[Kind[RunDocument]] = Kind(
         Column("TAG", _text("tag"), wide=True),
         Column("MESSAGE", _text("message"), wide=True),
     ),
+    lambda run: (run.state, run.reason, run.epoch, run.progress, run.message),
     "No run matches. Submit one: penstock submit APP -d '{...}'",
 )
 
@@ -130,6 +140,7 @@ WORKERS: Final[Kind[WorkerDocument]] = Kind(
         Column("EXIT", _text("exit_code"), wide=True),
         Column("REASON", _text("reason"), wide=True),
     ),
+    lambda worker: (worker.state, worker.held, worker.attempts, worker.exit_code),
     "No worker lives. Workers start when runs are submitted, and leave when nothing is left to do.",
 )
 
@@ -142,5 +153,51 @@ EVENTS: Final[Kind[AppEventDocument]] = Kind(
         Column("WORKER", _text("worker_uid")),
         Column("MESSAGE", _text("message")),
     ),
+    lambda event: event.id,
     "Nothing has happened to this app yet.",
 )
+
+
+def steps(found: Sequence[StepDocument], now: float) -> list[str]:
+    """Give an explanation's steps as aligned lines: how long ago, which gate, what was found."""
+    return rows(["AGE", "GATE", "FOUND"], [[age(step.at, now), step.kind, step.text] for step in found])
+
+
+def attempts(found: Sequence[AttemptDocument], now: float) -> list[str]:
+    """Give attempts as a table."""
+    return rows(
+        ["EPOCH", "STATE", "WORKER", "AGE", "TOOK", "EXIT", "REASON", "MESSAGE"],
+        [
+            [
+                str(one.epoch),
+                one.state,
+                one.worker_uid,
+                age(one.leased_at, now),
+                _between(one.leased_at, one.finished_at),
+                _NOTHING if one.exit_code is None else str(one.exit_code),
+                one.reason or _NOTHING,
+                one.message or _NOTHING,
+            ]
+            for one in found
+        ],
+    )
+
+
+def placements(found: Sequence[DecisionDocument], now: float) -> list[str]:
+    """Give placements as a table: what was chosen, and why what else there was is not."""
+    return rows(
+        ["AGE", "CHOSEN", "WORKERS", "DROPPED"],
+        [
+            [
+                age(one.at, now),
+                one.chosen or "nothing",
+                ", ".join(one.workers) or _NOTHING,
+                "; ".join(f"{name}: {drop.code}, {drop.text}" for name, drop in one.dropped.items()) or _NOTHING,
+            ]
+            for one in found
+        ],
+    )
+
+
+def _between(start: datetime | None, end: datetime | None) -> str:
+    return _NOTHING if start is None or end is None else span((end - start).total_seconds())

@@ -15,13 +15,13 @@ __all__ = [
     "Column",
     "Format",
     "Kind",
+    "Layout",
     "as_json",
     "as_yaml",
     "output_option",
     "print_many",
     "print_one",
     "rows",
-    "table",
 ]
 
 T = TypeVar("T")
@@ -61,11 +61,15 @@ class Column(NamedTuple, Generic[T]):
 
 
 class Kind(NamedTuple, Generic[T]):
-    """How one kind of thing is shown. `none` is said when there is nothing to show, and names the next command."""
+    """How one kind of thing is shown.
+
+    `stamp` gives what of a thing makes it worth showing again; `none` is said when there is nothing to show.
+    """
 
     name: str
     name_of: Callable[[T], str]
     columns: Sequence[Column[T]]
+    stamp: Callable[[T], object]
     none: str
 
 
@@ -80,33 +84,28 @@ def output_option(*formats: Format) -> Callable[[Any], Any]:
 
 def print_many(session: Session, kind: Kind[T], items: Sequence[T], form: Format, *, more: str | None = None) -> None:
     """Print a list; `more` is the cursor of what follows it, if something does."""
-    match form:
-        case Format.JSON:
-            click.echo(as_json({"items": items, "next": more}))
-        case Format.YAML:
-            click.echo(as_yaml({"items": items, "next": more}), nl=False)
-        case Format.NAME:
-            for item in items:
-                click.echo(f"{kind.name}/{kind.name_of(item)}")
-        case Format.TABLE | Format.WIDE:
-            if not items:
-                say(kind.none)
-                return
-            for line in table(kind, items, form, now=session.now(), colours=session.colours):
-                click.echo(line)
-            if more is not None:
-                say(f"there are more: --after {more}")
+    if form in (Format.JSON, Format.YAML):
+        _print_document({"items": items, "next": more}, form)
+        return
+    if not items:
+        say(kind.none)
+        return
+    for line in Layout(kind, form, colours=session.colours).lines(items, now=session.now()):
+        click.echo(line)
+    if more is not None:
+        say(f"There are more: add --after {more}")
 
 
 def print_one(session: Session, kind: Kind[T], item: T, form: Format) -> None:
     """Print a single thing: as a list of one, or in JSON and YAML as itself."""
-    match form:
-        case Format.JSON:
-            click.echo(as_json(item))
-        case Format.YAML:
-            click.echo(as_yaml(item), nl=False)
-        case _:
-            print_many(session, kind, [item], form)
+    if form in (Format.JSON, Format.YAML):
+        _print_document(item, form)
+    else:
+        print_many(session, kind, [item], form)
+
+
+def _print_document(value: Any, form: Format) -> None:
+    click.echo(as_json(value) if form is Format.JSON else as_yaml(value), nl=form is Format.JSON)
 
 
 def as_json(value: Any) -> str:
@@ -133,21 +132,48 @@ def as_yaml(value: Any) -> str:
     return text.getvalue()
 
 
-def table(kind: Kind[T], items: Iterable[T], form: Format, *, now: float, colours: bool = False) -> list[str]:
-    """Give a head line and a line for each item, with columns aligned."""
-    columns = [column for column in kind.columns if form is Format.WIDE or not column.wide]
-    cells = [[_flat(column.cell(item, now)) for column in columns] for item in items]
-    return rows([column.title for column in columns], cells, colours=colours)
+class Layout(Generic[T]):
+    """Lines for things of one kind. Columns keep their widths from one call to the next, and only grow."""
+
+    def __init__(self, kind: Kind[T], form: Format, *, colours: bool = False) -> None:
+        self._kind = kind
+        self._form = form
+        self._colours = colours
+        self._columns = [column for column in kind.columns if form is Format.WIDE or not column.wide]
+        self._widths: list[int] = []
+
+    def lines(self, items: Iterable[T], *, now: float) -> list[str]:
+        """Give a line for each item; before the very first of a table, its head."""
+        if self._form in (Format.JSON, Format.YAML):
+            import msgspec
+
+            return [msgspec.json.encode(item).decode() for item in items]
+        if self._form is Format.NAME:
+            return [f"{self._kind.name}/{self._kind.name_of(item)}" for item in items]
+        cells = [[_flat(column.cell(item, now)) for column in self._columns] for item in items]
+        return self._aligned(cells) if cells else []
+
+    def _aligned(self, cells: list[list[str]]) -> list[str]:
+        head = [] if self._widths else [[column.title for column in self._columns]]
+        widths = self._widths or [0] * len(self._columns)
+        self._widths = _widths([*head, *cells], widths)
+        return [_line(line, self._widths) for line in head] + [
+            _line(line, self._widths, colours=self._colours) for line in cells
+        ]
 
 
-def rows(titles: Sequence[str], cells: Sequence[Sequence[str]], *, colours: bool = False) -> list[str]:
-    """Give aligned lines, the titles first. Words that tell a state are coloured if `colours`."""
-    lines = [titles, *cells]
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-    return [_line(line, widths, colours=colours and line is not titles) for line in lines]
+def rows(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    """Give aligned lines, the titles first."""
+    lines = [titles, *([_flat(cell) for cell in line] for line in cells)]
+    widths = _widths(lines, [0] * len(titles))
+    return [_line(line, widths) for line in lines]
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], *, colours: bool) -> str:
+def _widths(lines: Sequence[Sequence[str]], least: Sequence[int]) -> list[int]:
+    return [max(given, *map(_width, column)) for given, column in zip(least, zip(*lines, strict=True), strict=True)]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], *, colours: bool = False) -> str:
     padded = [cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
     text = _GAP.join(padded).rstrip()
     if colours:

@@ -56,17 +56,22 @@ class Session:
             api_key, token = self._key_of(name, context), context.token
         return Target(api, api_key, token, named_by)
 
-    def client(self) -> AsyncClient:
-        """Give a client of that server; to be used in `async with`."""
-        from penstock.client import AsyncClient
+    def client(self, *, tries: int = 3) -> AsyncClient:
+        """Give a client of that server, to be used in `async with`. It gives up soon: somebody sits and waits."""
+        from penstock.client import AsyncClient, Patience
 
         target = self.target()
-        return AsyncClient(target.api, api_key=target.api_key or None, token=target.token or None)
+        return AsyncClient(
+            target.api,
+            api_key=target.api_key or None,
+            token=target.token or None,
+            patience=Patience(tries=tries),
+        )
 
     @property
     def colours(self) -> bool:
         """Whether standard output takes colours: a terminal, and nobody said NO_COLOR."""
-        return sys.stdout.isatty() and self._may_colour
+        return sys.stdout.isatty() and not self.colourless
 
     @property
     def lively(self) -> bool:
@@ -74,8 +79,9 @@ class Session:
         return sys.stderr.isatty() and self.environ.get("TERM") != "dumb"
 
     @property
-    def _may_colour(self) -> bool:
-        return not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
+    def colourless(self) -> bool:
+        """Whether colours were refused, by NO_COLOR (no-color.org) or by a terminal that has none."""
+        return bool(self.environ.get("NO_COLOR")) or self.environ.get("TERM") == "dumb"
 
     def _first(self, name: str) -> str:
         return self.options.get(name) or self.environ.get(f"PENSTOCK_{name.upper()}", "")

@@ -54,7 +54,7 @@ def _serve(settings: Settings, session: Session) -> None:
         from .platform import serve_until_told
     except ModuleNotFoundError as error:
         raise Misconfigured(f"{error.name} is not installed: serving needs pip install 'penstock[server]'") from error
-    logs.start(settings.log_level, colours=session.lively and not session.environ.get("NO_COLOR"))
+    logs.start(settings.log_level, colours=session.lively and not session.colourless)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve_until_told(settings, session.environ, lambda platform: say(greeting(platform))))
 
