@@ -34,6 +34,7 @@ __all__ = ["Controller"]
 _log = structlog.get_logger("penstock.controller")
 
 _IDLE_TICKS: Final = 5.0  # with nothing to do, ticks come so many times more rarely
+_REST: Final = 4.0  # of four seconds, one at most goes into looking at everything
 _MOST_PREPARED: Final = 8  # apps whose first start is made faster, of those that changed at once
 _MOST_RECALLED: Final = 20_000  # workers, newest first
 _HOPELESS: Final = frozenset({placement.Phase.HELD, placement.Phase.PAUSED})  # a new run changes nothing there
@@ -167,15 +168,19 @@ class Controller:
             await self._leading.wait()
             if self._clock.monotonic() >= self._whole_at:
                 self._nudged.clear()
+                began = self._clock.monotonic()
                 await self._guarded(self._tick(None))
-                pause_s = self._tick_s if self._plans else self._tick_s * _IDLE_TICKS
-                self._whole_at = self._clock.monotonic() + pause_s
+                self._whole_at = began + self._pause_s(self._clock.monotonic() - began)
             elif ready := self._nudged - self._acting.keys():
                 self._nudged -= ready
                 await self._guarded(self._tick(ready))
                 self._whole_at = min(self._whole_at, self._clock.monotonic() + self._tick_s)
             self._prepare()
             await self._bell.wait(max(0.0, self._whole_at - self._clock.monotonic()))
+
+    def _pause_s(self, took_s: float) -> float:
+        """Give the time from one look at all apps to the next: rarer with nothing to do, or where a look takes long."""
+        return max(self._tick_s if self._plans else self._tick_s * _IDLE_TICKS, took_s * _REST)
 
     async def _keep_watching(self) -> None:
         async for sighting in self._parts.compute.changes():

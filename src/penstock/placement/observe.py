@@ -82,7 +82,7 @@ def assemble(entries: Iterable[Entry], sight: Sight, recall: Recall, before: Map
     for worker in sight.workers:
         crews[worker.app].append(worker)
     lanes = {(lane.app, lane.lane): lane for lane in sight.lanes}
-    seen = None if sight.sightings is None else {sighting.uid: sighting for sighting in sight.sightings}
+    known_uids, dead = _seen(sight.sightings)
     views: list[AppView] = []
     for entry in entries:
         name = entry.app.name
@@ -94,8 +94,8 @@ def assemble(entries: Iterable[Entry], sight: Sight, recall: Recall, before: Map
             infer=_infer(infer) if infer else _EMPTY,
             batch=_batch(batch, sight.now) if batch else _EMPTY,
             workers=tuple(crew),
-            ended=_ended(crew, seen) if seen is not None else (),
-            unborn=_unborn(crew, seen) if seen is not None else (),
+            ended=tuple(dead[worker.uid] for worker in crew if worker.uid in dead) if dead else (),
+            unborn=_unborn(crew, known_uids) if known_uids is not None else (),
             history=recall.of(name),
         )
         known = before.get(name)
@@ -122,16 +122,17 @@ def _batch(lane: LaneCount, now: float) -> Backlog:
     )
 
 
-def _ended(crew: Iterable[Worker], seen: Mapping[str, Sighting]) -> tuple[Ended, ...]:
-    return tuple(
-        Ended(sighting.uid, sighting.exit_code, sighting.reason, sighting.message)
-        for worker in crew
-        if (sighting := seen.get(worker.uid)) is not None and sighting.phase is Phase.ENDED
-    )
+def _seen(sightings: Sequence[Sighting] | None) -> tuple[set[str] | None, dict[str, Ended]]:
+    """Give the uids that compute knows (None = it was not asked), and the ends that it has seen."""
+    if sightings is None:
+        return None, {}
+    ends = (sighting for sighting in sightings if sighting.phase is Phase.ENDED)
+    dead = {one.uid: Ended(one.uid, one.exit_code, one.reason, one.message) for one in ends}
+    return {sighting.uid for sighting in sightings}, dead
 
 
-def _unborn(crew: Iterable[Worker], seen: Mapping[str, Sighting]) -> tuple[str, ...]:
-    return tuple(worker.uid for worker in crew if worker.state is WorkerState.STARTING and worker.uid not in seen)
+def _unborn(crew: Iterable[Worker], known_uids: Collection[str]) -> tuple[str, ...]:
+    return tuple(worker.uid for worker in crew if worker.state is WorkerState.STARTING and worker.uid not in known_uids)
 
 
 def _alike(old: AppView, new: AppView) -> bool:
