@@ -27,7 +27,7 @@ from ._agenda import Agenda
 from ._climate import CALM, Climate, Dice
 from ._life import Behaviour, Life, Log, Obedient
 from ._news import Entry, News
-from ._nodes import Group, Node, Yard, best
+from ._nodes import Group, Node, Yard
 
 __all__ = ["Cluster"]
 
@@ -225,10 +225,10 @@ class Cluster:
     def create(self, order: Order) -> None:
         """Take a worker in; one of this uid that is there already stays as it is. May raise for a lost reply."""
         if order.uid not in self._lives:
-            life = self._lives[order.uid] = self._homeless[order.uid] = Life(order, self._exit)
+            life = self._lives[order.uid] = Life(order, self._exit)
             self._keep_log(life)
             self._see(life, "created")
-            self._agenda.later(self._dice.within(self.climate.schedule), self._schedule)
+            self._agenda.later(self._dice.within(self.climate.schedule), lambda: self._place(life))
             self.tick()
         if self._losing_replies or self._dice.happens(self.climate.replies_lost):
             self._losing_replies = max(0, self._losing_replies - 1)
@@ -271,36 +271,48 @@ class Cluster:
     # ---------------------------------------------------------------- scheduler and autoscaler
 
     def _schedule(self) -> None:
-        """Place every worker that there is room for, first come first served; ask for nodes for the others."""
-        promised = self._yard.promised()
+        """Try to place every worker that waits for a node, first come first served."""
         for life in tuple(self._homeless.values()):
-            wanted = life.order.app.resources
-            node = best(self._yard.nodes, wanted)
-            if node is None:
-                self._ask_for_room(life, promised)
-                continue
-            del self._homeless[life.uid]
-            life.gpu_ids = node.take(life.uid, wanted)
-            life.node, life.reason, life.message = node.name, "", ""
-            self._see(life, "scheduled")
-            self._kubelet(life)
+            self._place(life)
 
-    def _ask_for_room(self, life: Life, promised: list[Node]) -> None:
-        """Have a node booted for a worker unless one that is under way will hold it; say what it waits for."""
-        wanted = life.order.app.resources
-        node = best(promised, wanted)
-        if node is None and (group := self._for_sale(wanted)):
-            node = Node(self._boot(group).name, group, ready=True)
-            promised.append(node)
-        if node is not None:
-            node.take(life.uid, wanted)
-            self._wait(life, Reason.CAPACITY, f"Waits for node {node.name}.")
+    def _fill(self, node: Node) -> None:
+        """Offer a node that gained room to those that wait, first come first served."""
+        for life in tuple(self._homeless.values()):
+            if node.fits(life.order.app.resources):
+                self._settle(life, node)
+
+    def _place(self, life: Life) -> None:
+        """Give a worker a node, or have one booted for it; else say what it waits for."""
+        if life.phase is not Phase.PENDING or life.node is not None:
             return
+        wanted = life.order.app.resources
+        self._homeless[life.uid] = life
+        if (node := self._yard.room(wanted)) is not None:
+            self._settle(life, node)
+            return
+        promised = self._yard.promise(life.uid, wanted)
+        if promised is None and (group := self._for_sale(wanted)):
+            self._boot(group)
+            promised = self._yard.promise(life.uid, wanted)
+        if promised is not None:
+            self._wait(life, Reason.CAPACITY, f"Waits for node {promised.name}.")
+        else:
+            self._wait(life, Reason.STOCKOUT, self._why_none(wanted))
+
+    def _settle(self, life: Life, node: Node) -> None:
+        """Put a worker on a node."""
+        del self._homeless[life.uid]
+        self._yard.release(life.uid)
+        life.gpu_ids = node.take(life.uid, life.order.app.resources)
+        life.node, life.reason, life.message = node.name, "", ""
+        self._see(life, "scheduled")
+        self._kubelet(life)
+
+    def _why_none(self, wanted: Resources) -> str:
         sold_out = [group.name for group in self._yard.suiting(wanted) if self._is_sold_out(group)]
         if sold_out:
-            self._wait(life, Reason.STOCKOUT, f"ZONE_RESOURCE_POOL_EXHAUSTED: {', '.join(sold_out)}")
-        else:
-            self._wait(life, Reason.STOCKOUT, f"NotTriggerScaleUp: 0/{len(self._yard.nodes)} nodes have room")
+            return f"ZONE_RESOURCE_POOL_EXHAUSTED: {', '.join(sold_out)}"
+        return f"NotTriggerScaleUp: 0/{len(self._yard.nodes)} nodes have room"
 
     def _for_sale(self, wanted: Resources) -> Group | None:
         """Give the first group that suits, may grow and is not sold out."""
@@ -324,11 +336,14 @@ class Cluster:
         return node
 
     def _up(self, node: Node) -> None:
-        if self._yard.get(node.name) is node:
-            node.ready = True
-            self._news.note("up", node.name)
-            self._schedule()
-            self._check_idle(node)
+        if self._yard.get(node.name) is not node:
+            return
+        self._news.note("up", node.name)
+        promised = self._yard.boot(node)
+        self._fill(node)
+        for uid in promised:  # those whose place another took
+            self._place(self._lives[uid])
+        self._check_idle(node)
 
     def _check_idle(self, node: Node) -> None:
         """Give an empty node back after its time, where the group has more than its least."""
@@ -341,6 +356,7 @@ class Cluster:
         if idle and self._yard.get(node.name) is node and self._yard.count(node.group) > node.group.least:
             self._yard.remove(node)
             self._news.note("given back", node.name)
+            self._schedule()
 
     # ---------------------------------------------------------------- kubelet
 
@@ -399,12 +415,13 @@ class Cluster:
         life.log.finish()
         if ran:
             self.behaviour.kill(life)
+        self._see(life, f"ended: {code}")
         self._homeless.pop(life.uid, None)
+        self._yard.release(life.uid)
         if (node := self._yard.get(life.node)) is not None:
             node.give_back(life.uid)
+            self._fill(node)
             self._check_idle(node)
-        self._see(life, f"ended: {code}")
-        self._schedule()
 
     def _see(self, life: Life, what: str) -> None:
         self._news.note(what, life.uid)

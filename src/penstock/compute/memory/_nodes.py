@@ -9,7 +9,7 @@ import msgspec
 
 from penstock.model.app import Resources
 
-__all__ = ["Group", "Machine", "Node", "Yard", "best"]
+__all__ = ["Group", "Machine", "Node", "Yard"]
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node:
-    """One machine, and what is taken of it."""
+    """One machine, and what of it nobody has."""
 
     def __init__(self, name: str, group: Group, *, ready: bool) -> None:
         self.name = name
@@ -49,42 +49,37 @@ class Node:
         self.images: set[str] = set()
         self.idle_since = 0.0
         self._held: dict[str, tuple[Resources, tuple[int, ...]]] = {}
+        self._count()
 
     @property
     def workers(self) -> tuple[str, ...]:
         """The uids of those that it holds."""
         return tuple(self._held)
 
-    @property
-    def gpus(self) -> tuple[int, ...]:
-        """The ids of the GPUs that nobody has."""
-        taken = {number for _, numbers in self._held.values() for number in numbers}
-        return tuple(number for number in range(self.group.machine.gpu) if number not in taken)
-
-    @property
-    def cpu(self) -> float:
-        """The CPU cores that nobody has."""
-        return self.group.machine.cpu - sum(held.cpu for held, _ in self._held.values())
-
-    @property
-    def memory_gb(self) -> float:
-        """The memory that nobody has."""
-        return self.group.machine.memory_gb - sum(held.memory_gb for held, _ in self._held.values())
-
     def fits(self, wanted: Resources) -> bool:
         """Tell whether there is room just now."""
-        room = wanted.cpu <= self.cpu and wanted.memory_gb <= self.memory_gb and wanted.gpu <= len(self.gpus)
-        return self.ready and room and self.group.machine.suits(wanted)
+        room = wanted.gpu <= len(self.gpus) and wanted.cpu <= self.cpu and wanted.memory_gb <= self.memory_gb
+        return room and self.ready and self.group.machine.suits(wanted)
 
     def take(self, uid: str, wanted: Resources) -> tuple[int, ...]:
         """Reserve room for a worker and give the ids of its GPUs."""
         numbers = self.gpus[: wanted.gpu]
         self._held[uid] = (wanted, numbers)
+        self._count()
         return numbers
 
     def give_back(self, uid: str) -> None:
         """Free what a worker held."""
         self._held.pop(uid, None)
+        self._count()
+
+    def _count(self) -> None:
+        """Work out what is left; from the start each time, so that no rounding adds up."""
+        machine = self.group.machine
+        taken = {number for _, numbers in self._held.values() for number in numbers}
+        self.gpus = tuple(number for number in range(machine.gpu) if number not in taken)
+        self.cpu = machine.cpu - sum(held.cpu for held, _ in self._held.values())
+        self.memory_gb = machine.memory_gb - sum(held.memory_gb for held, _ in self._held.values())
 
 
 def best(nodes: Iterable[Node], wanted: Resources) -> Node | None:
@@ -94,11 +89,14 @@ def best(nodes: Iterable[Node], wanted: Resources) -> Node | None:
 
 
 class Yard:
-    """All nodes of a cluster, by group. It knows no time: whoever asks says what is sold out."""
+    """All nodes of a cluster, by group, and what is promised of those that still boot. It knows no time."""
 
     def __init__(self, groups: Iterable[Group]) -> None:
         self.groups = {group.name: group for group in groups}
         self._nodes: dict[str, Node] = {}
+        self._plans: dict[str, Node] = {}  # what each booting node will be
+        self._promised: dict[str, Node] = {}  # the plan that a waiting worker has its place in
+        self._counts = dict.fromkeys(self.groups, 0)
         self._numbers = itertools.count(1)
         for group in self.groups.values():
             for _ in range(group.least):
@@ -113,24 +111,54 @@ class Yard:
         """Give a node, if it is still there."""
         return self._nodes.get(name or "")
 
-    def add(self, group: Group, *, ready: bool = False) -> Node:
-        """Put up a node; unless `ready`, it still has to boot."""
-        node = Node(f"{group.name}-{next(self._numbers)}", group, ready=ready)
-        self._nodes[node.name] = node
-        return node
-
-    def remove(self, node: Node) -> None:
-        """Take a node down."""
-        self._nodes.pop(node.name, None)
-
     def count(self, group: Group) -> int:
         """Give how many nodes of a group there are."""
-        return sum(node.group == group for node in self._nodes.values())
+        return self._counts[group.name]
 
-    def promised(self) -> list[Node]:
-        """Give what the booting nodes will be: to plan on, not to run on."""
-        return [Node(node.name, node.group, ready=True) for node in self._nodes.values() if not node.ready]
+    def room(self, wanted: Resources) -> Node | None:
+        """Give the node that a worker goes to now, if one has room."""
+        return best(self._nodes.values(), wanted)
 
     def suiting(self, wanted: Resources) -> list[Group]:
         """Give the groups of whose machines an empty one would do."""
         return [group for group in self.groups.values() if group.machine.suits(wanted)]
+
+    def add(self, group: Group, *, ready: bool = False) -> Node:
+        """Put up a node; unless `ready`, it still has to boot."""
+        node = Node(f"{group.name}-{next(self._numbers)}", group, ready=ready)
+        self._nodes[node.name] = node
+        self._counts[group.name] += 1
+        if not ready:
+            self._plans[node.name] = Node(node.name, group, ready=True)
+        return node
+
+    def boot(self, node: Node) -> tuple[str, ...]:
+        """Make a node ready; gives the workers that it was promised to, and are promised nothing now."""
+        node.ready = True
+        return self._drop_plan(node)
+
+    def remove(self, node: Node) -> tuple[str, ...]:
+        """Take a node down; gives the workers that it was promised to."""
+        del self._nodes[node.name]
+        self._counts[node.group.name] -= 1
+        return self._drop_plan(node)
+
+    def promise(self, uid: str, wanted: Resources) -> Node | None:
+        """Promise a waiting worker its place on a node that boots, once; None where all of them are promised away."""
+        plan = self._promised.get(uid) or best(self._plans.values(), wanted)
+        if plan is not None and uid not in self._promised:
+            plan.take(uid, wanted)
+            self._promised[uid] = plan
+        return plan
+
+    def release(self, uid: str) -> None:
+        """Take a promise back; the worker needs it no more."""
+        if (plan := self._promised.pop(uid, None)) is not None:
+            plan.give_back(uid)
+
+    def _drop_plan(self, node: Node) -> tuple[str, ...]:
+        plan = self._plans.pop(node.name, None)
+        uids = plan.workers if plan is not None else ()
+        for uid in uids:
+            del self._promised[uid]
+        return uids
