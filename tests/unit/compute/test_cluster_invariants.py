@@ -16,8 +16,11 @@ LARGE = Machine(cpu=16, memory_gb=64, gpu=8)
 GROUPS = [Group(name="small", machine=SMALL, least=1, most=3, idle_s=50), Group(name="large", machine=LARGE, most=2)]
 WEATHER = Climate(schedule=Span(0, 2), boot=Span(1, 30), pull=Span(0, 5), preempted_per_hour=60)
 
+CREATE = st.tuples(st.just("create"), st.integers(0, 9), st.sampled_from([0.1, 1.0, 3.0, 20.0]))
 DEEDS = st.one_of(
-    st.tuples(st.just("create"), st.integers(0, 9), st.sampled_from([0.1, 1.0, 3.0, 20.0])),
+    CREATE,
+    CREATE,
+    CREATE,  # more than there is room for
     st.tuples(st.sampled_from(["end", "preempt", "remove", "forget"]), st.integers(0, 40), st.none()),
     st.tuples(st.sampled_from(["lose", "take back"]), st.integers(0, 4), st.none()),
     st.tuples(st.sampled_from(["sell out", "restock"]), st.sampled_from(["small", "large"]), st.none()),
@@ -26,7 +29,7 @@ DEEDS = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(DEEDS, max_size=60))
+@given(st.lists(DEEDS, min_size=20, max_size=60))
 def test_capacity_holds_and_nobody_waits_for_room_that_is_there(deeds):
     clock = ManualClock()
 
@@ -78,6 +81,10 @@ def check(cluster):
         assert sum(one.gpu for one in wanted) == len(gpus)
         assert sorted(life.uid for life in lives) == sorted(nodes[name].workers)
     for life in cluster._homeless.values():
-        assert cluster._yard.room(life.order.app.resources) is None, f"{life.uid} waits beside free room"
+        wanted = life.order.app.resources
+        assert cluster._yard.room(wanted) is None, f"{life.uid} waits beside free room"
+        promised = life.uid in cluster._yard._promised
+        assert life.reason == ("CAPACITY" if promised else "STOCKOUT")
+        assert promised or cluster._for_sale(wanted) is None, f"{life.uid} waits and nothing is bought for it"
     for group in GROUPS:
         assert sum(node.group == group for node in cluster.nodes) == cluster._yard.count(group) <= group.most
