@@ -76,7 +76,12 @@ def paragraph(error: PenstockError) -> str:
     if error.status >= _OURS and not isinstance(error, Unavailable):
         lines += [f"  {note}" for note in getattr(error, "__notes__", ())]
     lines += [f"Next: {hint}" for hint in _hints(error)]
-    return "\n".join(lines)
+    return "\n".join(_harmless(line) for line in lines)
+
+
+def _harmless(text: str) -> str:
+    """Give a server's text with nothing in it that a terminal would obey; it may repeat what a stranger sent."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
 
 
 def _headline(error: PenstockError) -> str:

@@ -18,6 +18,7 @@ __all__ = [
     "Layout",
     "as_json",
     "as_yaml",
+    "flat",
     "output_option",
     "print_many",
     "print_one",
@@ -150,7 +151,7 @@ class Layout(Generic[T]):
             return [msgspec.json.encode(item).decode() for item in items]
         if self._form is Format.NAME:
             return [f"{self._kind.name}/{self._kind.name_of(item)}" for item in items]
-        cells = [[_flat(column.cell(item, now)) for column in self._columns] for item in items]
+        cells = [[flat(column.cell(item, now)) for column in self._columns] for item in items]
         return self._aligned(cells) if cells else []
 
     def _aligned(self, cells: list[list[str]]) -> list[str]:
@@ -164,7 +165,7 @@ class Layout(Generic[T]):
 
 def rows(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     """Give aligned lines, the titles first."""
-    lines = [titles, *([_flat(cell) for cell in line] for line in cells)]
+    lines = [titles, *([flat(cell) for cell in line] for line in cells)]
     widths = _widths(lines, [0] * len(titles))
     return [_line(line, widths) for line in lines]
 
@@ -193,6 +194,6 @@ def _width(text: str) -> int:
     )
 
 
-def _flat(text: str) -> str:
+def flat(text: str) -> str:
     """Give a text on one line, with nothing in it that a terminal would obey."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -45,16 +45,23 @@ class Session:
             Misconfigured: the contexts can't be read, an address is no URL, or a variable that a context names is unset.
         """
         name, context = self._context()
+        api, named_by = self._address(name, context)
+        api_key, token = self._first("api_key"), self._first("token")
+        if context is not None and not (api_key or token) and api == context.api.rstrip("/"):
+            api_key, token = self._key_of(name, context), context.token
+        return Target(api, api_key, token, named_by)
+
+    def address(self) -> tuple[str, str]:
+        """Give the server's address and who named it. Raises as `target`, but needs no credential."""
+        return self._address(*self._context())
+
+    def _address(self, name: str, context: Context | None) -> tuple[str, str]:
         api, named_by = self._first("api"), "--api" if "api" in self.options else "PENSTOCK_API"
         if not api and context is not None:
             api, named_by = context.api, f"the context {name!r}"
         if not api:
             api, named_by = DEFAULT_API, "the default"
-        api = _checked(api, named_by)
-        api_key, token = self._first("api_key"), self._first("token")
-        if context is not None and not (api_key or token) and api == context.api.rstrip("/"):
-            api_key, token = self._key_of(name, context), context.token
-        return Target(api, api_key, token, named_by)
+        return _checked(api, named_by), named_by
 
     def client(self, *, tries: int = 3) -> AsyncClient:
         """Give a client of that server, to be used in `async with`. It gives up soon: somebody sits and waits."""

@@ -61,7 +61,7 @@ def set_context(session: Session, /, name: str, **given: str | None) -> None:
         raise click.UsageError("Give --api-key or --api-key-env, not both.")
     if "api_key" in fields:
         fields["api_key_env"] = ""
-    if "api_key_env" in fields:
+    elif "api_key_env" in fields:
         fields["api_key"] = ""
 
     def change(known: Contexts) -> Contexts:
@@ -154,8 +154,8 @@ def view(session: Session, raw: bool, form: Format) -> None:
     if not raw:
         known = msgspec.structs.replace(known, contexts={name: _masked(one) for name, one in known.contexts.items()})
     click.echo(as_json(known) if form is Format.JSON else as_yaml(known), nl=form is Format.JSON)
-    target = session.target()
-    say(f"asking {target.api} ({target.named_by}); contexts are in {_file(session)}")
+    api, named_by = session.address()
+    say(f"asking {api} ({named_by}); contexts are in {_file(session)}")
 
 
 def _masked(context: Context) -> Context:

@@ -10,7 +10,7 @@ import click
 from penstock.cli import kinds
 from penstock.cli.command import verb
 from penstock.cli.names import kind_and_name
-from penstock.cli.output import Format, Layout
+from penstock.cli.output import Format, Layout, flat
 from penstock.cli.session import Session
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _result(note: ResultNote | None) -> str:
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> list[str]:
-    return [f"  {name:<12} {text}" for name, text in facts if text]
+    return [f"  {name:<12} {flat(text)}" for name, text in facts if text]
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ async def version(session: Session, server: bool, form: str) -> None:
     if server:
         async with session.client() as client:
             found["server"] = await client.version()
-            found["api"] = session.target().api
+            found["api"] = session.address()[0]
     click.echo(_json(found) if form == "json" else _lines(found))
 
 
