@@ -92,7 +92,14 @@ class Broker:
         messages = await self._credits(app, ask)
         if not messages:
             return await self._empty_handed(worker)
+        if self._paused(worker.app):  # since it began to wait
+            await self._spent(messages, again=len(messages))
+            return _NOTHING
         return await self._spend(worker, ask, replica, messages)
+
+    def _paused(self, name: str) -> bool:
+        entry = self._catalog.find(name)
+        return entry is not None and entry.app.desired_state is DesiredState.PAUSED
 
     async def _open_app(self, name: str, wait_s: float) -> App | None:
         """Give the app once it may lease; None when it is unknown, or still paused after `wait_s` seconds."""
