@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final
 
 import msgspec
 
@@ -18,6 +18,7 @@ from penstock.model.documents import (
     AppsQuery,
     DecisionPage,
     Document,
+    Limit,
     WorkerPage,
 )
 from penstock.model.fleet import ENDED, WorkerState
@@ -47,8 +48,6 @@ __all__ = [
     "spec",
     "workers",
 ]
-
-Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=200)]
 
 _YAML: Final[HeaderPair] = (b"content-type", b"application/yaml")
 
@@ -83,8 +82,6 @@ class WorkersQuery(Document, frozen=True, kw_only=True):
 async def listing(call: Call) -> Reply:
     """`GET /v1/apps`: by name."""
     query = call.query(AppsQuery)
-    if not 1 <= query.limit <= 200:
-        raise Invalid("limit is 1 to 200")
     entries = [entry for entry in call.services.catalog.all() if query.after is None or entry.app.name > query.after]
     page, more = entries[: query.limit], len(entries) > query.limit
     lanes = await call.services.ledger.lanes()

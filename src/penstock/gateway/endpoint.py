@@ -13,13 +13,26 @@ from penstock.errors import PenstockError
 from .call import Call
 from .reply import Reply
 
-__all__ = ["ANYTHING", "PUBLIC", "SIGNED", "WORKER", "Answer", "Endpoint", "Handler", "Header", "Media"]
+__all__ = [
+    "ANYTHING",
+    "IDEMPOTENCY_PATTERN",
+    "PUBLIC",
+    "SIGNED",
+    "WORKER",
+    "Answer",
+    "Endpoint",
+    "Handler",
+    "Header",
+    "Media",
+]
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
 
 PUBLIC: Final = "public"  # anyone: probes, the API's description
 SIGNED: Final = "signed"  # whoever holds the URL: its signature is the credential
 WORKER: Final = "worker"  # a worker's JWT
+
+IDEMPOTENCY_PATTERN: Final = r'^([!#-~][ -~]{0,252}|"[ -~]{1,250}")$'
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +58,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header that a route reads. `kind` is the type that its text stands for."""
+    """A header that a route reads. `pattern` describes its values for the API's readers."""
 
     name: str
     text: str
-    kind: Any = str
+    pattern: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from penstock import errors
 from penstock._version import __version__
 from penstock.model.documents import Problem
 
-from .endpoint import PUBLIC, SIGNED, WORKER, Answer, Endpoint, Header, Media
+from .endpoint import IDEMPOTENCY_PATTERN, PUBLIC, SIGNED, WORKER, Answer, Endpoint, Header, Media
 from .problem import MEDIA_TYPE
 from .refusals import MethodNotAllowed
 
@@ -82,7 +82,7 @@ class _Schemas:
 def _kinds(endpoint: Endpoint) -> list[Any]:
     bodies = [endpoint.body, *(answer.body for answer in endpoint.answers)]
     kinds = [body for body in bodies if body is not None and not isinstance(body, Media)]
-    return [*kinds, *([endpoint.query] if endpoint.query else []), *(header.kind for header in endpoint.headers)]
+    return [*kinds, *([endpoint.query] if endpoint.query else [])]
 
 
 def _path(endpoint: Endpoint) -> str:
@@ -130,14 +130,16 @@ def _parameters(endpoint: Endpoint, schemas: _Schemas) -> list[dict[str, Any]]:
             "in": "header",
             "required": False,
             "description": header.text,
-            "schema": {"type": "string"} if header.kind is str else schemas.of(header.kind),
+            "schema": {"type": "string", **({"pattern": header.pattern} if header.pattern else {})},
         }
         for header in headers
     ]
 
 
 _IDEMPOTENCY: Final = Header(
-    "Idempotency-Key", "The same key and the same request get the same answer, for 24 hours; quoted or bare."
+    "Idempotency-Key",
+    "The same key and the same request get the same answer, for 24 hours; quoted or bare.",
+    IDEMPOTENCY_PATTERN,
 )
 
 

@@ -10,7 +10,7 @@ from penstock.model import wire
 
 from . import apps, files, internal, logs, probes, runs, serving
 from .about import self_describing
-from .endpoint import ANYTHING, PUBLIC, SIGNED, WORKER, Answer, Endpoint, Header, Media
+from .endpoint import ANYTHING, IDEMPOTENCY_PATTERN, PUBLIC, SIGNED, WORKER, Answer, Endpoint, Header, Media
 from .refusals import LengthRequired, UnsatisfiableRange, UnsupportedMedia
 
 __all__ = ["ENDPOINTS"]
@@ -26,14 +26,25 @@ _TICKET: Final = Answer(202, d.Pending, "It is not done: ask again.", ("Retry-Af
 _DONE: Final = Answer(200, _RESULT, "The result.", _ABOUT_RUN)
 
 _PREFER: Final = Header("Prefer", "wait=N waits up to N seconds, 60 at most; respond-async does not wait.")
+_DATE: Final = r"2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}Z"
+_DEADLINE: Final = rf"^([1-9][0-9]{{0,8}}(\.[0-9]{{1,9}})?|{_DATE})$"
+_PARENT: Final = "^[a-z0-9]{1,40}/[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 _ASKED: Final = (
     _PREFER,
-    Header("Penstock-Priority", "0 to 9 inside the lane; 9 is served first.", int),
-    Header("Penstock-Deadline", "The longest wait in the queue: seconds, or an RFC 3339 time."),
-    Header("Penstock-Tag", "A word to find the run by."),
-    Header("Penstock-Parent", "The run that this one belongs to: {app}/{run_id}."),
-    Header("Penstock-Webhook", "A URL to be told of the end."),
-    Header("Idempotency-Key", "Pins the run: the same key and body answer with that run's present state."),
+    Header("Penstock-Priority", "0 to 9 inside the lane; 9 is served first.", "^[0-9]$"),
+    Header("Penstock-Deadline", "The longest wait in the queue: seconds, or an RFC 3339 time.", _DEADLINE),
+    Header("Penstock-Tag", "A word to find the run by.", "^[!-~]([ -~]{0,254}[!-~])?$"),
+    Header("Penstock-Parent", "The run that this one belongs to: {app}/{run_id}.", _PARENT),
+    Header(
+        "Penstock-Webhook",
+        "A URL to be told of the end.",
+        r"^https?://[A-Za-z0-9.-]+(:[1-9][0-9]{0,3})?(/[!-~]{0,1900})?$",
+    ),
+    Header(
+        "Idempotency-Key",
+        "Pins the run: the same key and body answer with that run's present state.",
+        IDEMPOTENCY_PATTERN,
+    ),
 )
 
 _ENDPOINTS: Final[tuple[Endpoint, ...]] = (

@@ -7,7 +7,7 @@ RFC 3339 in UTC; a field that says nothing is left out.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -34,6 +34,7 @@ __all__ = [
     "Eta",
     "ExplanationDocument",
     "Figures",
+    "Limit",
     "Links",
     "Pending",
     "Problem",
@@ -48,6 +49,9 @@ __all__ = [
     "WorkerDocument",
     "WorkerPage",
 ]
+
+
+Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=200, description="The most items of a page.")]
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -222,8 +226,10 @@ class RunsQuery(Document, frozen=True, kw_only=True):
     parent: str | None = None
     lane: Lane | None = None
     since: str | None = None  # RFC 3339, or seconds since 1970
-    limit: int = 50
-    after: str | None = None
+    limit: Limit = 50
+    after: (
+        Annotated[str, msgspec.Meta(pattern="^[0-9]{1,18}$", description="The `next` of the page before.")] | None
+    ) = None
 
 
 class CancelRequest(Document, frozen=True, kw_only=True):
@@ -302,7 +308,7 @@ class AppDocument(Document, frozen=True, kw_only=True):
 class AppsQuery(Document, frozen=True, kw_only=True):
     """Which apps to list."""
 
-    limit: int = 50
+    limit: Limit = 50
     after: str | None = None
 
 
