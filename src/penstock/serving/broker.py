@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -12,6 +12,7 @@ from penstock.errors import Conflict, NotFound, Stale, TooLarge, Unavailable
 from penstock.identity import Keyring, WorkerClaims
 from penstock.ledger import Ledger
 from penstock.ledger.commands import (
+    Audit,
     Checkpoint,
     EndWorker,
     Extend,
@@ -26,7 +27,7 @@ from penstock.ledger.commands import (
 from penstock.model import wire
 from penstock.model.app import App, DesiredState
 from penstock.model.fleet import ENDED, WorkerState
-from penstock.model.ids import Clock
+from penstock.model.ids import Clock, valid_run_id
 from penstock.model.run import Lane, Outcome, Payload, Reason, Report, Run, State
 from penstock.queue import Message, Queue, queue_name
 from penstock.store import Store, keys
@@ -43,6 +44,25 @@ _DEGRADED_S: Final = 1.0
 _MUST_GO: Final = frozenset({WorkerState.DRAINING, *ENDED})
 _NOTHING: Final = wire.LeaseReply()
 _GO: Final = wire.LeaseReply(exit=True)
+
+
+class _Claim(Protocol):
+    """What a worker says of an attempt, and the token that proves it."""
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """The attempt's number."""
+        ...
+
+    @property
+    def token(self) -> str:
+        """The proof that it was handed to a worker."""
+        ...
 
 
 class BrokerCounts(msgspec.Struct):
@@ -220,15 +240,14 @@ class Broker:
         return wire.SettleReply(done=tuple(done), attempts=more.attempts, drain_first=more.drain_first, exit=more.exit)
 
     async def _settle_one(self, worker: WorkerClaims, item: wire.SettleItem) -> wire.SettleStatus:
-        if not self._keyring.check_dispatch(item.token, item.run_id, item.epoch, worker.uid):
-            self.counts.forged += 1
+        if not await self._handed_over(worker, "settle", item):
             return wire.SettleStatus(run_id=item.run_id, code=SettleCode.STALE)
         report = await self._report(item)
         settled = await self._ledger.settle(Settle(run_id=item.run_id, epoch=item.epoch, report=report))
         if settled.code is SettleCode.OK and settled.run is not None:
             await self._tell(settled.run)
         elif settled.code is SettleCode.STALE:
-            self.counts.stale += 1
+            await self._stale(worker, "settle", item)
         return wire.SettleStatus(run_id=item.run_id, code=settled.code)
 
     async def _report(self, item: wire.SettleItem) -> Report:
@@ -295,38 +314,69 @@ class Broker:
         )
 
     async def _extend_one(self, worker: WorkerClaims, item: wire.ExtendItem) -> ExtendCode:
-        if not self._keyring.check_dispatch(item.token, item.run_id, item.epoch, worker.uid):
-            self.counts.forged += 1
+        if not await self._handed_over(worker, "extend", item):
             return ExtendCode.LOST
         code = await self._ledger.extend(
             Extend(run_id=item.run_id, epoch=item.epoch, progress=item.progress, note=item.note)
         )
         if code is ExtendCode.LOST:
-            self.counts.stale += 1
+            await self._stale(worker, "extend", item)
         elif item.progress is not None and (run := await self._ledger.run(item.run_id)) is not None:
             self._notices.publish(run)
         return code
 
     async def checkpoint(self, worker: WorkerClaims, ask: wire.CheckpointRequest) -> wire.CheckpointReply:
         """Save bytes from which a later attempt of the run resumes."""
-        if not self._keyring.check_dispatch(ask.token, ask.run_id, ask.epoch, worker.uid):
-            self.counts.forged += 1
+        if not await self._handed_over(worker, "checkpoint", ask):
             return wire.CheckpointReply(code=ExtendCode.LOST)
         code = await self._ledger.checkpoint(Checkpoint(run_id=ask.run_id, epoch=ask.epoch, data=ask.data))
+        if code is ExtendCode.LOST:
+            await self._stale(worker, "checkpoint", ask)
         return wire.CheckpointReply(code=code)
 
     async def urls(self, worker: WorkerClaims, ask: wire.UrlsRequest) -> wire.UrlsReply:
         """Give fresh signed URLs for a live attempt. Raises `Stale` when it is no longer the current one."""
-        if not self._keyring.check_dispatch(ask.token, ask.run_id, ask.epoch, worker.uid):
-            self.counts.forged += 1
+        if not await self._handed_over(worker, "urls", ask):
             raise Stale("this attempt was not handed to this worker")
-        run = await self._current(ask.run_id, ask.epoch)
+        try:
+            run = await self._current(ask.run_id, ask.epoch)
+        except Stale:
+            await self._stale(worker, "urls", ask)
+            raise
         body_url = await self._url_of(run.body.key) if run.body.key else None
         if ask.result_bytes is None:
             return wire.UrlsReply(body_url=body_url)
         key = self._result_key(run)
         put = await self._store.url("PUT", key, _URL_TTL_S, size=ask.result_bytes, create=True)
         return wire.UrlsReply(body_url=body_url, result_url=put.url, result_key=key, result_headers=put.headers)
+
+    # -------------------------------------------------------------- claims that don't hold
+
+    async def _handed_over(self, worker: WorkerClaims, action: str, claim: _Claim) -> bool:
+        """Tell whether the attempt was handed to this worker; a claim to another's is counted and audited."""
+        if self._keyring.check_dispatch(claim.token, claim.run_id, claim.epoch, worker.uid):
+            return True
+        self.counts.forged += 1
+        await self._audit(worker, action, claim, "forged")
+        return False
+
+    async def _stale(self, worker: WorkerClaims, action: str, claim: _Claim) -> None:
+        """Count and audit a claim to an attempt that is no longer the current one."""
+        self.counts.stale += 1
+        await self._audit(worker, action, claim, "stale")
+
+    async def _audit(self, worker: WorkerClaims, action: str, claim: _Claim, result: str) -> None:
+        run = await self._ledger.run(claim.run_id) if valid_run_id(claim.run_id) else None
+        await self._ledger.audit(
+            Audit(
+                tenant=run.tenant if run else "",
+                subject=worker.uid,
+                action=action,
+                object=f"runs/{run.id}" if run else "runs",
+                result=result,
+                reason=f"epoch {claim.epoch}",
+            )
+        )
 
     # -------------------------------------------------------------- the end of a worker
 
