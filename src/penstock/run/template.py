@@ -18,14 +18,14 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import msgspec
 
 from penstock.errors import Misconfigured
 from penstock.model import app as apps
 from penstock.model.forking import Ended, Fork, Forked, Ready, encode
-from penstock.worker.exits import Exit, end_process
+from penstock.worker.exits import end_after
 from penstock.worker.loading import resolve
 
 from .worker import serve
@@ -113,31 +113,28 @@ class Template:
             stream.flush()  # or the worker would write it again
         pid = os.fork()
         if pid == 0:
-            self._become(order)
+            end_after(lambda: self._become(order))
         self._workers[pid] = order.uid
         self._say(Forked(uid=order.uid, pid=pid))
 
     def _say(self, reply: Forked | Ended) -> None:
         self._line.sendall(encode(reply) + b"\n")
 
-    def _become(self, order: Fork) -> NoReturn:
-        """Turn the fresh child into a worker that keeps nothing of the template but its modules."""
-        try:
-            os.setsid()
-            signal.set_wakeup_fd(-1)
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            self._select.close()
-            for end in (self._line, self._woken, self._waker):
-                end.close()
-            _redirect(order.log)
-            _reseed()
-            gc.enable()
-            env = os.environ  # noqa: TID251  # wiring reads the environment
-            env.update(order.env)
-            end_process(serve(order.uid, env))
-        finally:
-            os._exit(Exit.CONFIG)  # only reached by an exception, whose traceback nobody else would end
+    def _become(self, order: Fork) -> int:
+        """Be a worker in the fresh child, which keeps nothing of the template but its modules."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        self._select.close()
+        for end in (self._line, self._woken, self._waker):
+            end.close()
+        _redirect(order.log)
+        _reseed()
+        gc.enable()
+        env = os.environ  # noqa: TID251  # wiring reads the environment
+        env.update(order.env)
+        return serve(order.uid, env)
 
 
 def _redirect(log: str) -> None:

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 from collections.abc import MutableMapping
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import msgspec
 from setproctitle import setproctitle
@@ -23,7 +23,7 @@ from setproctitle import setproctitle
 from penstock.errors import Misconfigured
 from penstock.model import app as apps
 from penstock.worker import log
-from penstock.worker.exits import Exit, end_process
+from penstock.worker.exits import Exit, end_after
 from penstock.worker.kin import Loaded, Renewed, Served, tell
 from penstock.worker.launcher import Launcher
 from penstock.worker.post import Post
@@ -33,12 +33,15 @@ from .clock import SystemClock
 
 __all__ = ["main", "serve"]
 
+NEWS_S: Final = 1.0
+
 
 def main() -> NoReturn:
     """Be the worker that the command line and the environment describe, then end the process."""
     parser = argparse.ArgumentParser(prog="python -m penstock.run.worker", description="Run a worker.")
     parser.add_argument("--uid", help="the worker's uid (default: PENSTOCK_WORKER_UID)")
-    end_process(serve(parser.parse_args().uid, os.environ))  # noqa: TID251  # wiring reads the environment
+    uid = parser.parse_args().uid
+    end_after(lambda: serve(uid, os.environ))  # noqa: TID251  # wiring reads the environment
 
 
 def serve(uid: str | None, env: MutableMapping[str, str]) -> int:
@@ -53,24 +56,26 @@ def serve(uid: str | None, env: MutableMapping[str, str]) -> int:
     setproctitle(f"penstock worker {post.uid} app={post.app.name}")
     log.event("worker started", pid=os.getpid(), replicas=post.app.worker.instances)
     if post.packed:
-        return Launcher(post, _become_replica, clock=SystemClock()).run()
+        return Launcher(post, _be_replica, clock=SystemClock()).run()
     return run_replica(post, clock=SystemClock(), random=os.urandom)
 
 
-def _become_replica(post: Post, line: socket.socket) -> NoReturn:
+def _be_replica(post: Post, line: socket.socket) -> int:
     log.start(post.uid, post.app.name, post.replica)
     setproctitle(f"penstock worker {post.uid} app={post.app.name} replica={post.replica}")
-    end_process(run_replica(post, clock=SystemClock(), random=os.urandom, ears=_ears(line)))
+    return run_replica(post, clock=SystemClock(), random=os.urandom, ears=_ears(line))
 
 
 def _ears(line: socket.socket) -> Ears:
-    """Give the ears of the launcher at the other end of a line; of what was served it hears once."""
-    heard = False
+    """Give the ears of the launcher at the other end of a line; of what was served it hears once a second."""
+    clock = SystemClock()
+    heard_at = -NEWS_S
 
     def served() -> None:
-        nonlocal heard
-        if not heard:
-            heard = True
+        nonlocal heard_at
+        now = clock.monotonic()
+        if now - heard_at >= NEWS_S:
+            heard_at = now
             tell(line, Served())
 
     return Ears(
@@ -83,20 +88,21 @@ def _ears(line: socket.socket) -> Ears:
 
 def _post(uid: str | None, env: MutableMapping[str, str]) -> Post:
     token = env.pop("PENSTOCK_WORKER_TOKEN", "")
-    uid = uid or env.get("PENSTOCK_WORKER_UID")
     try:
         return Post(
-            uid=uid or _missing("PENSTOCK_WORKER_UID"),
-            app=apps.decode(env["PENSTOCK_APP"].encode()),
-            api=env["PENSTOCK_API"],
+            uid=uid or _needed(env, "PENSTOCK_WORKER_UID"),
+            app=apps.decode(_needed(env, "PENSTOCK_APP").encode()),
+            api=_needed(env, "PENSTOCK_API"),
             token=token or _missing("PENSTOCK_WORKER_TOKEN"),
-            inline_max_bytes=int(env.get("PENSTOCK_INLINE_MAX_BYTES", "32768")),
-            grace_s=float(env.get("PENSTOCK_GRACE_SECONDS", "8")),
+            inline_max_bytes=int(env.get("PENSTOCK_INLINE_MAX_BYTES") or "32768"),
+            grace_s=float(env.get("PENSTOCK_GRACE_SECONDS") or "8"),
         )
-    except KeyError as error:
-        _missing(error.args[0])
     except (ValueError, msgspec.ValidationError) as error:
         raise Misconfigured(f"a worker's environment can't be read: {error}") from error
+
+
+def _needed(env: MutableMapping[str, str], name: str) -> str:
+    return env.get(name) or _missing(name)
 
 
 def _missing(name: str) -> NoReturn:

@@ -12,7 +12,7 @@ from penstock.model.wire import LeaseReply, LeaseRequest, SettleItem, SettleRepl
 from .asking import Ask
 from .broker import DISMISSED, Broker
 from .exits import Exit
-from .hands import SETTLE_AT_ONCE, Hands
+from .hands import Hands
 from .log import event
 from .pulse import Leaver
 

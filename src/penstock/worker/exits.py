@@ -6,11 +6,12 @@ import atexit
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
 from typing import NoReturn
 
-__all__ = ["Exit", "end_process"]
+__all__ = ["Exit", "end_after", "end_process"]
 
 
 class Exit(IntEnum):
@@ -23,6 +24,16 @@ class Exit(IntEnum):
     STUCK = 75  # a call went on past its deadline or its cancellation
     RECYCLED = 76  # a replica is to be replaced after `maxRuns` or `maxLifetimeSeconds`; nothing is wrong
     CONFIG = 78  # the handler can't be found or loaded
+
+
+def end_after(work: Callable[[], int]) -> NoReturn:
+    """Do some work, then end this process with the code it gives; what it raises is shown, and ends it with 1."""
+    try:
+        code = work()
+    except BaseException:  # noqa: BLE001  # a forked child must not return into its parent's frames
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    end_process(code)
 
 
 def end_process(code: int) -> NoReturn:

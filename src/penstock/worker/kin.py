@@ -21,7 +21,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
 
 
 class Served(msgspec.Struct, frozen=True, tag="served"):
-    """The replica got work done, so its death would not be one of a row."""
+    """The replica got work done, so the next death is the first of a row."""
 
 
 class Renewed(msgspec.Struct, frozen=True, tag="renewed"):

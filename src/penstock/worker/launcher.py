@@ -13,7 +13,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,15 +21,15 @@ import msgspec
 from penstock.model.ids import Clock
 from penstock.model.wire import MSGPACK, ReplicaDied
 
-from .exits import Exit
+from .exits import Exit, end_after
 from .kin import Loaded, Renewed, Served, die_with_parent, hear
 from .log import event
 from .post import Post
 
-__all__ = ["Launcher", "StartReplica"]
+__all__ = ["Launcher", "BeReplica"]
 
-StartReplica = Callable[[Post, socket.socket], NoReturn]
-"""Becomes a replica, in a fresh process: it is given its post and its line to the launcher."""
+BeReplica = Callable[[Post, socket.socket], int]
+"""Works as a replica, in a fresh process, given its post and its line to the launcher; gives the exit code."""
 
 DEATHS_IN_A_ROW: Final = 5
 FIRST_BACKOFF_S: Final = 0.5
@@ -45,7 +45,6 @@ class _Replica:
     line: socket.socket | None = None
     heard: bytes = b""
     loaded: bool = False
-    deaths: int = 0  # in a row, without anything served between
     start_at: float = 0.0
     over: bool = False  # it left, and is not to be started again
 
@@ -53,15 +52,16 @@ class _Replica:
 class Launcher:
     """Runs a worker's replicas until they have left or can't be kept alive."""
 
-    def __init__(self, post: Post, start: StartReplica, *, clock: Clock) -> None:
+    def __init__(self, post: Post, be: BeReplica, *, clock: Clock) -> None:
         self._post = post
-        self._start = start
+        self._be = be
         self._clock = clock
         self._replicas = [_Replica(number) for number in range(post.app.worker.instances)]
         self._select = selectors.DefaultSelector()
         self._exit: Exit | None = None
         self._kill_at = 0.0
         self._ever_loaded = False
+        self._deaths = 0  # in a row, without anything served between
 
     def run(self) -> int:
         """Give the worker's exit code, once every replica is gone."""
@@ -101,27 +101,23 @@ class Launcher:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            ours.close()
-            self._become(replica, theirs, parent)
+            end_after(lambda: self._become(replica, theirs, ours, parent))
         theirs.close()
         replica.pid, replica.line, replica.heard, replica.loaded = pid, ours, b"", False
         self._select.register(ours, selectors.EVENT_READ, replica)
         event("replica started", replica_number=replica.number, pid=pid)
 
-    def _become(self, replica: _Replica, line: socket.socket, parent: int) -> NoReturn:
-        """Turn the fresh child into a replica; it keeps nothing of its launcher but the line."""
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
-            self._select.close()
-            for other in self._replicas:
-                if other.line is not None:
-                    other.line.close()
-            die_with_parent(parent)
-            self._start(msgspec.structs.replace(self._post, replica=replica.number), line)
-        finally:
-            os._exit(1)
+    def _become(self, replica: _Replica, line: socket.socket, launchers: socket.socket, parent: int) -> int:
+        """Be a replica in the fresh child, which keeps nothing of its launcher but the line."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        self._select.close()
+        for end in (launchers, *(other.line for other in self._replicas)):
+            if end is not None:
+                end.close()
+        die_with_parent(parent)
+        return self._be(msgspec.structs.replace(self._post, replica=replica.number), line)
 
     # ------------------------------------------------------------------ watching
 
@@ -152,7 +148,7 @@ class Launcher:
                 case Loaded():
                     replica.loaded = self._ever_loaded = True
                 case Served():
-                    replica.deaths = 0
+                    self._deaths = 0
                 case Renewed(token):
                     self._post = msgspec.structs.replace(self._post, token=token)
 
@@ -193,13 +189,13 @@ class Launcher:
             self._postpone(replica)
 
     def _postpone(self, replica: _Replica) -> None:
-        replica.deaths += 1
-        if replica.deaths >= DEATHS_IN_A_ROW:
-            event("giving up", logging.ERROR, replica_number=replica.number, deaths=replica.deaths)
+        self._deaths += 1
+        if self._deaths >= DEATHS_IN_A_ROW:
+            event("giving up", logging.ERROR, replica_number=replica.number, deaths=self._deaths)
             replica.over = True
             self._end(Exit.CRASHING)
             return
-        wait = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (replica.deaths - 1))
+        wait = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (self._deaths - 1))
         replica.start_at = self._clock.monotonic() + wait
 
     def _end(self, why: Exit) -> None:
