@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from penstock.errors import PenstockError, Unavailable
+from penstock.errors import Unavailable
 
 from .commands import Command
 
@@ -125,18 +125,20 @@ class Grouping:
 
     async def _outcomes(self, commands: list[Command[Any]]) -> list[Any]:
         """Give an outcome or an error per command, come what may."""
-        for pause in (*_PAUSES_S, None):
+        try:
+            return await self._written(commands)
+        except Unavailable as error:
+            return [Unavailable(error.detail) for _ in commands]
+        except Exception as error:  # noqa: BLE001  # a caller must never wait for ever
+            return [error] * len(commands)
+
+    async def _written(self, commands: list[Command[Any]]) -> list[Any]:
+        for pause in _PAUSES_S:
             try:
                 return await self._write(commands)
-            except Unavailable as error:
-                if pause is None:
-                    return [Unavailable(error.detail) for _ in commands]
+            except Unavailable:
                 await self._sleep(pause)
-            except PenstockError as error:
-                return [error] * len(commands)
-            except Exception as error:  # noqa: BLE001  # a caller must never wait for ever
-                return [error] * len(commands)
-        raise AssertionError("the last try gives an outcome")
+        return await self._write(commands)
 
     def _abandon(self) -> None:
         """Let nobody wait for a writer that was stopped in the middle."""

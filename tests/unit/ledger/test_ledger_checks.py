@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from penstock.errors import Invalid, Misconfigured
-from penstock.ledger import open_ledger
+from penstock.ledger import _ledger, open_ledger
 from penstock.ledger._checks import check
 from penstock.ledger.commands import (
     Accept,
@@ -108,3 +108,23 @@ def test_a_path_may_hold_anything_escaped(tmp_path):
     ledger = open_ledger(f"sqlite://{tmp_path}/a%20b%3F.db", clock=ManualClock())
     assert not ledger.features.many_processes
     assert "kill -9" in ledger.features.durability
+
+
+def test_others_may_bring_drivers(monkeypatch):
+    """A driver of someone else's is found by its entry point, under its scheme."""
+    asked = []
+
+    def connect(url, *, clock):
+        asked.append((url, clock))
+        return "a driver"
+
+    class Found:
+        def load(self):
+            return connect
+
+    found = {("penstock.ledger", "theirs"): [Found()]}
+    monkeypatch.setattr(_ledger, "entry_points", lambda *, group, name: found[group, name])
+    monkeypatch.setattr(_ledger, "Ledger", lambda driver, **_options: driver)
+    clock = ManualClock()
+    assert open_ledger("theirs://host/db", clock=clock) == "a driver"
+    assert asked == [("theirs://host/db", clock)]

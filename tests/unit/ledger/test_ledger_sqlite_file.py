@@ -173,6 +173,7 @@ async def test_a_commit_that_fails_leaves_no_trace(scene, monkeypatch):
     with pytest.raises(Unavailable, match="failed to read or write"):
         await scene.submit("lost")
     assert len(tries) == 3
+    assert [count.queued for count in await scene.ledger.lanes()] == [1]
     monkeypatch.undo()
     assert list(await scene.states()) == ["before"]
     assert (await scene.submit("after")).ahead == 1
@@ -272,6 +273,43 @@ async def test_the_log_is_copied_and_starts_again(scene, stage, monkeypatch):
     await grow()
     assert await grow() < unchecked / 4
     await scene.check_counters()
+
+
+async def test_a_copy_that_fails_is_tried_again(scene, monkeypatch):
+    """The log is whole and only longer: no write notices."""
+    monkeypatch.setattr(database_module, "_CHECKPOINT_PAGES", 1)
+    tries = []
+
+    def checkpoint(database):
+        tries.append(database)
+        raise failing(sqlite3.SQLITE_IOERR_WRITE)
+
+    monkeypatch.setattr(Database, "_checkpoint", checkpoint)
+    for key in "abc":
+        await scene.submit(key)
+        await asyncio.wait([scene.ledger._driver._database._copying])
+    assert len(tries) == 3
+    assert len(await scene.states()) == 3
+
+
+async def test_close_waits_for_the_copy(stage, monkeypatch):
+    monkeypatch.setattr(database_module, "_CHECKPOINT_PAGES", 1)
+    async with stage.ledger() as ledger:
+        await Scene(stage, ledger).submit()
+        assert ledger._driver._database._copying is not None
+    assert not stage.path.with_name("ledger.db-wal").exists()
+
+
+async def test_a_disk_that_can_not_hold_a_log_is_refused(stage, monkeypatch):
+    """As a network's: SQLite stays with another journal there."""
+
+    class Stubborn(sqlite3.Connection):
+        def execute(self, sql, *values):
+            return super().execute("PRAGMA journal_mode" if "journal_mode" in sql else sql, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda name, **options: connect(name, factory=Stubborn, **options))
+    await refused(stage, "choose a local disk")
 
 
 async def test_close_leaves_one_file(stage):

@@ -55,6 +55,7 @@ class SqliteLedger:
         self._database = Database(path)
         self._clock = clock
         self._lines = Lines()
+        self._lines_known = False
         self._sequence: Iterator[int] = itertools.count(1)
 
     async def open(self) -> None:
@@ -62,9 +63,10 @@ class SqliteLedger:
         database = self._database
         database.open()
         with translated(database.name):
+            self._lines_known = False
             (last,) = database.writer.execute("SELECT coalesce(max(seq), 0) FROM runs").fetchone()
             self._sequence = itertools.count(last + 1)
-            self._lines.load(database.writer)
+            self._current_lines()
 
     async def close(self) -> None:
         """Let go of the file."""
@@ -74,17 +76,16 @@ class SqliteLedger:
 
     async def write(self, commands: Sequence[Command[Any]]) -> list[Any | PenstockError]:
         """Apply a group in one transaction and sync it."""
-        await self._database.ready()
-        tx = Transaction(self._database.writer, self._lines, self._clock.now(), self._sequence)
-        try:
-            outcomes = self._applied(tx, commands)
-            await self._database.commit(len(commands))
-        except BaseException as error:
-            self._undo(tx)
-            known = translation(error, self._database.name) if isinstance(error, sqlite3.Error) else None
-            if known is None:
+        database = self._database
+        await database.ready()
+        with translated(database.name):
+            tx = Transaction(database.writer, self._current_lines(), self._clock.now(), self._sequence)
+            try:
+                outcomes = self._applied(tx, commands)
+                await database.commit(len(commands))
+            except BaseException:
+                self._undo(tx)
                 raise
-            raise known from error
         return outcomes
 
     def _applied(self, tx: Transaction, commands: Sequence[Command[Any]]) -> list[Any | PenstockError]:
@@ -92,10 +93,11 @@ class SqliteLedger:
         try:
             return apply(tx, commands)
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and translation(error, self._database.name) is not None:
+            if self._is_outage(error):
                 raise
         # One of them broke the transaction. Find out which by applying each on its own, and keep the others.
         self._undo(tx)
+        self._current_lines()
         tx.db.execute("BEGIN IMMEDIATE")
         return [self._alone(tx, command) for command in commands]
 
@@ -104,7 +106,7 @@ class SqliteLedger:
         try:
             (outcome,) = apply(tx, [command])
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and translation(error, self._database.name) is not None:
+            if self._is_outage(error):
                 raise
             tx.db.execute("ROLLBACK TO one")
             self._lines.load(tx.db)
@@ -112,10 +114,21 @@ class SqliteLedger:
         tx.db.execute("RELEASE one")
         return outcome
 
+    def _is_outage(self, error: Exception) -> bool:
+        """Tell whether the database failed, and not what it was asked."""
+        return isinstance(error, sqlite3.Error) and translation(error, self._database.name) is not None
+
     def _undo(self, tx: Transaction) -> None:
+        self._lines_known = False
         if tx.db.in_transaction:
             tx.db.execute("ROLLBACK")
-        self._lines.load(tx.db)
+
+    def _current_lines(self) -> Lines:
+        """Give the counters; they are read again after a transaction that was not kept."""
+        if not self._lines_known:
+            self._lines.load(self._database.writer)
+            self._lines_known = True
+        return self._lines
 
     # -------------------------------------------------------------- questions
 
@@ -145,11 +158,11 @@ class SqliteLedger:
 
     async def lanes(self) -> list[LaneCount]:
         """Give the counters, from memory; only the oldest of each line is looked up."""
-        return [read.count_of(self._database.reader, line) for line in self._lines.all()]
+        return [read.count_of(self._database.reader, line) for line in self._current_lines().all()]
 
     async def ahead(self, app: str, lane: Lane, mark: int) -> int:
         """Give about how many are served before a mark, from memory."""
-        line = self._lines.find(app, lane)
+        line = self._current_lines().find(app, lane)
         return 0 if line is None else line.ahead(mark)
 
     async def workers(self, *, app: str | None = None, live: bool = True, limit: int = 1000) -> list[Worker]:

@@ -56,10 +56,10 @@ def attempts(db: sqlite3.Connection, run_id: str) -> list[Attempt]:
 
 
 def unanswered(db: sqlite3.Connection, until: float, limit: int) -> list[Attempt]:
-    """List attempts that ended by a moment and that their worker still holds; costs the number of live ones."""
+    """List attempts that ended by a moment and that their worker still holds."""
     rows = db.execute(
         f"SELECT r.run_id, {ATTEMPT} FROM attempts a JOIN runs r ON r.seq = a.seq "
-        "WHERE a.live = 1 AND a.finished_at <= ? ORDER BY a.finished_at LIMIT ?",
+        "WHERE a.live = 1 AND a.finished_at IS NOT NULL AND a.finished_at <= ? ORDER BY a.finished_at LIMIT ?",
         (until, limit),
     )
     return [attempt_of(run_id, row) for run_id, *row in rows]

@@ -144,6 +144,7 @@ CREATE TABLE attempts (
 
 CREATE INDEX attempts_of_worker ON attempts (worker_uid, replica) WHERE live = 1;
 CREATE INDEX attempts_due       ON attempts (due_at)              WHERE live = 1;
+CREATE INDEX attempts_unheard   ON attempts (finished_at)         WHERE live = 1 AND finished_at IS NOT NULL;
 
 CREATE TABLE workers (
     id              INTEGER PRIMARY KEY,

@@ -292,6 +292,22 @@ class AttemptCases:
         assert await self._held(scene) == 0
         assert [one.state for one in await scene.ledger.attempts(run.id)] == [AttemptState.CANCELLED]
 
+    async def test_a_worker_that_does_not_answer_is_found(self, scene: Scene) -> None:
+        """Attempts ended over their worker's head are listed, longest ago first, until it lets go of them."""
+        cancelled, late, going = [await scene.running(key) for key in ("a", "b", "c")]
+        await scene.ledger.cancel(Cancel(run_id=cancelled.id))
+        for _ in range(15):
+            scene.clock.advance(20.0)
+            for run in (late, going):
+                await scene.ledger.extend(Extend(run_id=run.id, epoch=1))
+        assert [one.run_id for one in await scene.ledger.unanswered(300.0)] == [cancelled.id]
+        assert await scene.ledger.unanswered(300.1) == []
+        await scene.sweep(Sweep.DEADLINES, limit=1)
+        assert {one.reason for one in await scene.ledger.unanswered(0.0)} == {Reason.BY_USER, Reason.DEADLINE_EXCEEDED}
+        assert len(await scene.ledger.unanswered(0.0, limit=1)) == 1
+        await scene.succeed(cancelled)
+        assert [one.state for one in await scene.ledger.unanswered(0.0)] == [AttemptState.FAILED]
+
     async def test_cancel_of_an_unknown_run_changes_nothing(self, scene: Scene) -> None:
         """It is told, not raised."""
         cancelled = await scene.ledger.cancel(Cancel(run_id="nothing"))

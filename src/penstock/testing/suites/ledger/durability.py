@@ -64,10 +64,12 @@ class DurabilityCases:
         async with second:
             assert await second.run("nothing") is None
 
-    async def test_close_twice_is_close(self, stage: LedgerStage) -> None:
-        """A second close does nothing."""
+    async def test_open_twice_is_open_and_close_twice_is_close(self, stage: LedgerStage) -> None:
+        """A second one does nothing."""
         ledger = stage.ledger()
         await ledger.open()
+        await ledger.open()
+        assert await ledger.now() == stage.clock.now()
         await ledger.close()
         await ledger.close()
 
