@@ -238,7 +238,7 @@ def _command(command: click.Command | None, name: str, parent: click.Context) ->
     assert command is not None, name
     with click.Context(command, info_name=name, parent=parent) as context:
         usage = f"{context.command_path} {' '.join(command.collect_usage_pieces(context))}".rstrip()
-        told = [f"### `{context.command_path}`\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n"]
+        told = [f"### `{context.command_path}`\n\n{_help(command)}\n\n```text\n{usage}\n```\n"]
         options = [_option(param, context) for param in command.params if _own(param)]
         if options:
             told.append(_table(["option", "means"], options))
@@ -246,6 +246,14 @@ def _command(command: click.Command | None, name: str, parent: click.Context) ->
             inner = command.list_commands(context)
             told += [_command(command.get_command(context, verb), verb, context) for verb in inner]
     return "\n".join(told)
+
+
+def _help(command: click.Command) -> str:
+    """Give a command's help; what click must not wrap becomes a block."""
+    parts = inspect.cleandoc(command.help or "").split("\n\n")
+    return "\n\n".join(
+        f"```text\n{part.partition(chr(10))[2]}\n```" if part.startswith(("\b\n", "\\b\n")) else part for part in parts
+    )
 
 
 def _own(param: click.Parameter) -> bool:

@@ -108,6 +108,23 @@ def test_every_path_that_the_docs_name_is_there():
     assert missing == []
 
 
+def test_every_test_that_the_docs_name_is_there():
+    missing = []
+    for page in pages():
+        for path, name in re.findall(r"`(tests/[\w./-]+)::(\w+)`", page.read_text()):
+            if not (ROOT / path).is_file() or f"def {name}(" not in (ROOT / path).read_text():
+                missing.append(f"{page.name}: {path}::{name}")
+    assert missing == []
+
+
+def test_every_promise_is_shown_by_a_test():
+    text = (ROOT / "docs/architecture.md").read_text()
+    tests = (ROOT / "tests/walk/test_walk_promises.py").read_text()
+    named = re.findall(r"\| `(test_promise_\d+)` \|", text)
+    assert named == [f"test_promise_{number}" for number in range(1, 11)]
+    assert [name for name in named if f"def {name}_" not in tests] == []
+
+
 def test_what_the_code_tells_of_itself_is_as_the_code_is():
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
     generate = importlib.util.module_from_spec(spec)
