@@ -59,7 +59,7 @@ def _filter(tenant: str, query: RunsQuery) -> RunFilter:
         parent=query.parent,
         lane=query.lane,
         since=_since(query.since),
-        after=None if query.after is None else int(query.after),
+        after=int(query.after) if query.after else None,
         limit=query.limit,
     )
 

@@ -228,7 +228,7 @@ class RunsQuery(Document, frozen=True, kw_only=True):
     since: str | None = None  # RFC 3339, or seconds since 1970
     limit: Limit = 50
     after: (
-        Annotated[str, msgspec.Meta(pattern="^[0-9]{1,18}$", description="The `next` of the page before.")] | None
+        Annotated[str, msgspec.Meta(pattern="^[0-9]{0,18}$", description="The `next` of the page before.")] | None
     ) = None
 
 
