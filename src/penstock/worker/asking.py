@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from penstock.model.app import App
-from penstock.model.wire import Assignment, LeaseReply
+from penstock.model.wire import LeaseReply
 
 from .hands import Hands, Held
 from .pace import QUICK, Pace
@@ -69,9 +69,9 @@ class Asking:
 
     def note(self, ask: Ask, reply: LeaseReply) -> None:
         """Take in an answer."""
-        self._drain_first = reply.drain_first
         self._rested = False
         if ask.max:
+            self._drain_first = reply.drain_first
             self._backlog = len(reply.attempts) >= ask.max
         if reply.attempts:
             self._taken += len(reply.attempts)
@@ -121,8 +121,8 @@ def micro_batches(members: Iterable[Held], size: int, *, mix_tenants: bool) -> l
     return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
 
 
-def lacking(attempts: list[Assignment], size: int) -> int:
-    """Give how many runs a micro-batch of `size` lacks; 0 for a full one, and for a run that must be alone."""
-    if not attempts or any(attempt.alone for attempt in attempts):
+def lacking(members: Sequence[Held], size: int) -> int:
+    """Give how many runs a micro-batch of `size` lacks; 0 for a full one, and beside a run that must be alone."""
+    if not members or any(member.assignment.alone for member in members):
         return 0
-    return max(0, size - len(attempts))
+    return max(0, size - len(members))

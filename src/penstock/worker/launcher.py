@@ -26,7 +26,7 @@ from .kin import Loaded, Renewed, Served, die_with_parent, hear
 from .log import event
 from .post import Post
 
-__all__ = ["Launcher", "BeReplica"]
+__all__ = ["BeReplica", "Launcher"]
 
 BeReplica = Callable[[Post, socket.socket], int]
 """Works as a replica, in a fresh process, given its post and its line to the launcher; gives the exit code."""

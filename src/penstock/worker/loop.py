@@ -146,8 +146,10 @@ class Loop:
             return
         self._asking.note(ask, reply)
         members = [self._take(attempt) for attempt in reply.attempts]
-        members += await self._fill(list(reply.attempts))
-        self._start(members)
+        try:
+            await self._fill(members)
+        finally:
+            self._start(members)
         if reply.exit:
             self.leave(Exit.DONE)
         elif self._asking.spent:
@@ -155,23 +157,24 @@ class Loop:
         elif not members and not self._hands.held:
             await self._idle(ask, self._clock.monotonic() - began)
 
-    async def _fill(self, attempts: list[Assignment]) -> list[Held]:
-        """Wait up to `batchWaitMs` for what a micro-batch lacks."""
+    async def _fill(self, members: list[Held]) -> None:
+        """Wait up to `batchWaitMs` for what a micro-batch lacks, and add it to its members."""
         worker = self._post.app.worker
         until = self._clock.monotonic() + worker.batch_wait_ms / 1000
-        more: list[Held] = []
-        while self._exit is None and (lack := lacking(attempts, worker.batch_size)):
+        while self._exit is None and not self._asking.spent and (lack := lacking(members, worker.batch_size)):
             left = until - self._clock.monotonic()
-            if left <= 0 or self._asking.spent:
-                break
+            if left <= 0:
+                return
             ask = Ask(lack, left)
             reply = await self._talk(ask)
-            if reply is None or reply.drain_first or reply.exit:
-                break
+            if reply is None:
+                return
             self._asking.note(ask, reply)
-            attempts += reply.attempts
-            more += [self._take(attempt) for attempt in reply.attempts]
-        return more
+            members += [self._take(attempt) for attempt in reply.attempts]
+            if reply.exit:
+                self.leave(Exit.DONE)
+            if reply.drain_first:
+                return
 
     async def _idle(self, ask: Ask, waited: float) -> None:
         """Having got nothing: leave when that went on for long enough, and don't ask in a hurry."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -40,14 +41,16 @@ class Rounds:
     async def work(self, batches: Sequence[Sequence[Held]]) -> None:
         """Take micro-batches through; every member that is still wanted has an ending afterwards."""
         members = [member for batch in batches for member in batch]
+        began = time.monotonic()
         try:
             items = await self._items(members)
+            fetching = time.monotonic() - began
             for member in members:
                 member.waiting = True
             async with self._places:
                 for member in members:
                     member.waiting = False
-                ended = await self._call(batches, items)
+                ended = await self._call(batches, items, fetching)
             await self._conclude(ended)
         finally:
             self._hands.leave(members)
@@ -65,7 +68,9 @@ class Rounds:
                 items[member] = _item(member, body)
         return items
 
-    async def _call(self, batches: Sequence[Sequence[Held]], items: dict[Held, Item]) -> list[tuple[Held, Ending]]:
+    async def _call(
+        self, batches: Sequence[Sequence[Held]], items: dict[Held, Item], fetching: float
+    ) -> list[tuple[Held, Ending]]:
         """Call the handler for those that have an input and are still wanted; gives how each ended."""
         wanted = [[member for member in batch if member in items and not member.dropped] for batch in batches]
         wanted = [batch for batch in wanted if batch]
@@ -80,7 +85,7 @@ class Rounds:
             endings, seconds = await self._predictor.call([[items[member] for member in batch] for batch in wanted])
         finally:
             self._hands.calls.discard(call)
-        self._pace.note(seconds)
+        self._pace.note(seconds + fetching)  # bodies that take long to fetch are not fetched ahead
         return list(zip(members, endings, strict=True))
 
     async def _conclude(self, ended: Sequence[tuple[Held, Ending]]) -> None:

@@ -140,6 +140,8 @@ def test_drain_first_stops_asking_until_nothing_is_held():
     assert desk.plan() == Rest(None)
     desk.finish(members[0])
     assert desk.plan() == Ask(0, 0.0)  # reports, and asks for nothing
+    desk.got(0, Ask(0, 0.0))
+    assert desk.plan() == Ask(0, 0.0)  # and goes on to drain
     desk.hands.report()
     desk.finish(members[1])
     assert desk.plan() == Ask(4, 20.0)
@@ -184,9 +186,9 @@ def test_micro_batches_mix_tenants_only_if_they_may():
 
 def test_what_a_micro_batch_lacks():
     assert lacking([], 4) == 0
-    assert lacking([assignment(0)], 4) == 3
-    assert lacking([assignment(n) for n in range(5)], 4) == 0
-    assert lacking([assignment(0, alone=True)], 4) == 0
+    assert lacking([held(0)], 4) == 3
+    assert lacking([held(n) for n in range(5)], 4) == 0
+    assert lacking([held(0, alone=True)], 4) == 0
 
 
 def test_waits_after_failures_double_with_jitter_and_end_with_the_outage():

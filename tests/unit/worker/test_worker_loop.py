@@ -180,6 +180,15 @@ async def test_a_micro_batch_waits_no_longer_than_it_may(broker: PretendBroker, 
     assert handler.sizes == [1]
 
 
+async def test_told_to_leave_while_a_micro_batch_fills_it_runs_what_it_has(broker: PretendBroker, serve):
+    (run,) = await broker.submit({})
+    serving = await serve(Echo(), batch_size=3, batch_wait_ms=60_000)
+    await broker.until(lambda: len(broker.requests("lease")) == 2)
+    serving.loop.leave(Exit.DONE)
+    assert await serving.exit() is Exit.DONE
+    assert run.state == "SUCCEEDED"
+
+
 async def test_an_async_handler_is_called_as_often_at_once_as_the_app_allows(broker: PretendBroker, serve):
     handler = AsyncGate()
     runs = await broker.submit(*({} for _ in range(6)))
