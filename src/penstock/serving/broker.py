@@ -192,6 +192,8 @@ class Broker:
         await self._spent(messages, again=unused if leased.refused else min(unused, leased.left))
         if leased.refused:
             return _GO
+        for grant in leased.grants:
+            self._notices.publish(grant.run)
         attempts = tuple([await self._assign(worker, grant) for grant in leased.grants])
         return wire.LeaseReply(attempts=attempts, drain_first=leased.alone_waits)
 
