@@ -73,7 +73,7 @@ def paragraph(error: PenstockError) -> str:
     lines = [f"Error: {_headline(error)}"]
     if isinstance(error, Invalid):
         lines += [f"  {fault.pointer or '/'}: {fault.message}" for fault in error.errors]
-    if error.status >= _OURS and not isinstance(error, Unavailable):
+    if error.status >= _OURS and not isinstance(error, Unavailable) and not hasattr(error, "run_id"):
         lines += [f"  {note}" for note in getattr(error, "__notes__", ())]
     lines += [f"Next: {hint}" for hint in _hints(error)]
     return "\n".join(_harmless(line) for line in lines)

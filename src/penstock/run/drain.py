@@ -10,6 +10,9 @@ from typing import Final, Protocol
 import structlog
 
 from penstock.compute import Compute, Phase, Sighting
+from penstock.ledger import Ledger
+from penstock.ledger.commands import NoteWorker
+from penstock.model.fleet import WorkerState
 from penstock.placement import Controller
 from penstock.serving import Notices
 
@@ -21,6 +24,11 @@ _LOOK_S: Final = 0.05
 
 class Draining(Protocol):
     """As much of the platform as must come to rest."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Who is told that the workers were asked to go."""
+        ...
 
     @property
     def compute(self) -> Compute:
@@ -41,10 +49,12 @@ class Draining(Protocol):
 async def drain(platform: Draining, seconds: float, hurry: asyncio.Event) -> None:
     """Let the workers finish for so many seconds, or until told to `hurry`; then end those that are left.
 
-    The gateway must still serve meanwhile, for it is there that workers report what they finished.
+    The gateway must still serve meanwhile, for it is there that workers report what they finished. What a worker has not
+    finished goes back to the head of the line, and its end is held against no run.
     """
     platform.notices.release()
     for worker in _alive(await platform.compute.list()):
+        await platform.ledger.note_worker(NoteWorker(uid=worker.uid, state=WorkerState.DRAINING))
         await platform.compute.drain(worker.uid)
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
