@@ -70,6 +70,7 @@ class PretendBroker:
         self.exit_granted = True
         self.fresh_token: str | None = None
         self.down = False  # answers 503
+        self.silent = False  # takes requests and answers none
         self.status: int | None = None  # answers this to everything
         self.refuse_settles_with: int | None = None  # a 4xx for settles that carry a result
         self.expired_urls = 0  # this many GETs and PUTs are 403
@@ -167,6 +168,9 @@ class PretendBroker:
             self.tokens.append(request.headers["Authorization"].removeprefix("Bearer "))
             self.calls.append((name, asked))
             await self._notify()
+            if self.silent:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._closing)
             if self.down or self.status:
                 return web.Response(status=self.status or 503)
             reply = await handle(asked)

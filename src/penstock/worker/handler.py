@@ -12,6 +12,7 @@ __all__ = ["Handler", "InvalidInput", "Response", "Retry"]
 OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last one: nested too deeply
 
 
 class InvalidInput(Exception):
@@ -84,12 +85,12 @@ class Handler:
         if _says_json(content_type):
             try:
                 return msgspec.json.decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except _UNREADABLE:
                 raise InvalidInput("the body is declared as JSON but can't be parsed as JSON") from None
         if body[:64].lstrip()[:1] == b"{":
             try:
                 return msgspec.json.decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except _UNREADABLE:
                 return body
         return body
 

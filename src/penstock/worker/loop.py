@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from math import inf
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Final
 
 from penstock.errors import PenstockError
@@ -33,7 +32,6 @@ from .round import Rounds
 __all__ = ["Loop", "slots_of"]
 
 RELEASE_S: Final = 3.0  # for giving back what is unfinished, at the very end
-REST_S: Final = 1.0
 HEALTH_S: Final = 15.0  # between two looks at an idle handler's health
 HOLLOW_S: Final = 0.05  # an empty answer that comes sooner was no long poll
 
@@ -80,13 +78,15 @@ class Loop:
         self._pulse = Pulse(post, broker, self._hands, self, clock=clock, sleep=sleep)
         self._sleep = sleep
         self._stirred = asyncio.Event()
+        self._asker: asyncio.Task[None] | None = None
         self._working: set[asyncio.Task[None]] = set()
         self._flushing: asyncio.Task[None] | None = None
-        self._interruptible = False  # the asker waits in a long poll or a pause
+        self._waiting = False  # the asker waits for something that may take long
         self._errors_seen = 0
         self._health_at = clock.monotonic()
         self._exit: Exit | None = None
-        self._leave_by: float | None = None
+        self._leave_by: float | None = None  # on the event loop's clock
+        self._limit: asyncio.Timeout | None = None
 
     async def run(self) -> Exit:
         """Work until there is a reason to leave; gives that reason.
@@ -109,18 +109,15 @@ class Loop:
         if self._exit is None or why in {Exit.STUCK, Exit.UNHEALTHY}:
             self._exit = why
         if grace_s is not None:
-            by = self._clock.monotonic() + grace_s
-            self._leave_by = by if self._leave_by is None else min(by, self._leave_by)
-            for held in self._hands.held.values():
-                held.run.stop()
-        if self._interruptible:
+            self._hurry(grace_s)
+        if self._asker is not None and self._waiting:
             self._asker.cancel()
         self.stir()
 
     def stir(self) -> None:
         """Look again at what is in hand."""
         self._stirred.set()
-        if self._interruptible and self._hands.finished and self._flushing is None:
+        if self._waiting and self._hands.finished and self._flushing is None:
             self._flushing = self._tasks.create_task(self._flush())
 
     # ------------------------------------------------------------------ asking
@@ -180,15 +177,19 @@ class Loop:
         """Having got nothing: leave when that went on for long enough, and don't ask in a hurry."""
         now = self._clock.monotonic()
         if self._asking.idled(now):
-            try:
-                granted = (await self._broker.exit(ExitRequest(replica=self._post.replica))).granted
-            except PenstockError:
-                granted = False
+            with self._interruptible():
+                granted = await self._may_exit()
             if granted:
                 self.leave(Exit.DONE)
             self._asking.stay(now)
         elif waited < min(HOLLOW_S, ask.wait_s):
             await self._pause(HOLLOW_S * 4)
+
+    async def _may_exit(self) -> bool:
+        try:
+            return (await self._broker.exit(ExitRequest(replica=self._post.replica))).granted
+        except PenstockError:
+            return False
 
     def _take(self, assignment: Assignment) -> Held:
         run = CurrentRun(
@@ -230,7 +231,9 @@ class Loop:
         if self._rounds.errors == self._errors_seen and now - self._health_at < HEALTH_S:
             return
         self._errors_seen, self._health_at = self._rounds.errors, now
-        if not await self._predictor.healthy():
+        with self._interruptible():  # it may have to wait for a call that never ends
+            healthy = await self._predictor.healthy()
+        if not healthy:
             event("unhealthy", logging.ERROR)
             self.leave(Exit.UNHEALTHY, 0.0)
 
@@ -238,11 +241,8 @@ class Loop:
 
     async def _talk(self, ask: Ask) -> LeaseReply | None:
         """Exchange with the broker as the asker; without an answer, wait a little and give None."""
-        self._interruptible = ask.wait_s > 0
-        try:
+        with self._interruptible() if ask.wait_s else nullcontext():
             reply = await self._exchange.send(ask)
-        finally:
-            self._interruptible = False
         if reply is not None:
             self._outage.over()
         elif self._exit is None:
@@ -258,11 +258,17 @@ class Loop:
         return pause
 
     async def _pause(self, seconds: float) -> None:
-        self._interruptible = True
-        try:
+        with self._interruptible():
             await self._sleep(seconds)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Mark a wait of the asker's that leaving ends at once, and that reports need not wait for."""
+        self._waiting = True
+        try:
+            yield
         finally:
-            self._interruptible = False
+            self._waiting = False
 
     async def _rest(self, seconds: float | None) -> None:
         """Wait until something in hand changes, for `seconds` at most."""
@@ -283,20 +289,35 @@ class Loop:
 
     # ------------------------------------------------------------------ leaving
 
+    def _hurry(self, grace_s: float) -> None:
+        """Let nothing take longer than a grace from now, not even a call to a broker that is silent."""
+        here = asyncio.get_running_loop()
+        by = here.time() + grace_s
+        self._leave_by = by if self._leave_by is None else min(by, self._leave_by)
+        if self._asker is not None:
+            here.call_at(self._leave_by, self._asker.cancel)
+        if self._limit is not None:
+            self._limit.reschedule(self._leave_by)
+        for held in self._hands.held.values():
+            held.run.stop()
+
     async def _finish(self) -> None:
         """Work off what is in hand, as far as the grace goes, then give back the rest."""
-        while (self._hands.held or self._hands.unconfirmed) and (left := self._grace_left()) > 0:
-            if not self._hands.finished:
-                await self._rest(min(left, REST_S))
-            elif await self._exchange.send(Ask(0, 0.0)) is None:
-                await self._sleep(min(left, self._trouble()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._leave_by) as self._limit:
+                await self._work_off()
+        self._limit = None
         with suppress(TimeoutError):
             async with asyncio.timeout(RELEASE_S):
                 await self._desk.saved()
                 await self._release()
 
-    def _grace_left(self) -> float:
-        return inf if self._leave_by is None else self._leave_by - self._clock.monotonic()
+    async def _work_off(self) -> None:
+        while self._hands.held or self._hands.unconfirmed:
+            if not self._hands.finished:
+                await self._rest(None)
+            elif await self._exchange.send(Ask(0, 0.0)) is None:
+                await self._sleep(self._trouble())
 
     async def _release(self) -> None:
         """Give back what is unfinished: it goes to the head of its lane, and no attempt is charged."""

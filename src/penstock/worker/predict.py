@@ -153,8 +153,8 @@ def is_concurrent(handler: Handler) -> bool:
 def _steps(handler: Handler, batches: Sequence[Sequence[Item]]) -> _Steps:
     """Yield what to predict, take what came of it, and return an ending per item.
 
-    A part that raises is halved until the culprits stand alone, so k of them among n cost at most 2k log2(n) calls
-    more and nobody else loses a result.
+    A part that raises, or gives anything but an output for each input, is halved until the culprits stand alone: k of
+    them among n cost at most 2k log2(n) calls more, and nobody else loses a result.
     """
     items = [item for batch in batches for item in batch]
     endings = [released] * len(items)
@@ -170,12 +170,15 @@ def _steps(handler: Handler, batches: Sequence[Sequence[Item]]) -> _Steps:
         if all(items[index].run.cancelled for index in wanted):
             continue
         answer = yield _Part([inputs[index] for index in wanted], [items[index].run for index in wanted])
-        if isinstance(answer, _Raised) and len(wanted) > 1:
+        fault = _fault(answer, len(wanted))
+        if fault is not None and len(wanted) > 1:
             middle = len(wanted) // 2
             parts += [wanted[middle:], wanted[:middle]]
-            continue
-        for index, ending in zip(wanted, _conclude(handler, answer, len(wanted)), strict=True):
-            endings[index] = ending
+        elif fault is not None:
+            endings[wanted[0]] = fault
+        else:
+            for index, output in zip(wanted, answer, strict=True):
+                endings[index] = succeeded(handler, output)
     return endings
 
 
@@ -191,14 +194,14 @@ def _parts(batches: Sequence[Sequence[Item]], inputs: Container[int]) -> list[li
     return parts[::-1]
 
 
-def _conclude(handler: Handler, answer: Any, expected: int) -> list[Ending]:
-    """Give the endings of a part from what `predict` gave or raised."""
+def _fault(answer: Any, expected: int) -> Ending | None:
+    """Give the ending of a part that `predict` gave no outputs for; None when there is one for each input."""
     if isinstance(answer, _Raised):
-        return [ended_by(answer.error)] * expected
+        return ended_by(answer.error)
     if not isinstance(answer, list | tuple):
         told = f"predict gave a {type(answer).__qualname__}, not a list with an output for each input"
-        return [Ending(Outcome.RETRY, Reason.HANDLER_ERROR, told)] * expected
-    if len(answer) != expected:
+    elif len(answer) != expected:
         told = f"predict gave {len(answer)} outputs for {expected} inputs"
-        return [Ending(Outcome.RETRY, Reason.HANDLER_ERROR, told)] * expected
-    return [succeeded(handler, output) for output in answer]
+    else:
+        return None
+    return Ending(Outcome.RETRY, Reason.HANDLER_ERROR, told)

@@ -534,6 +534,30 @@ async def test_leaving_during_a_settle_that_waits_for_work_loses_no_result(broke
     assert len(broker.requests("settle")) == 2  # said again, as no answer came, and answered with `already`
 
 
+async def test_a_silent_broker_does_not_hold_up_the_grace(broker: PretendBroker, serve, gate: Gate):
+    await broker.submit({})
+    serving = await serve(gate)
+    await entered(gate)
+    broker.silent = True
+    gate.open.set()
+    await broker.until(lambda: broker.requests("settle"))
+    serving.loop.leave(Exit.DONE, 0.1)
+    assert await serving.exit(5) is Exit.DONE
+
+
+async def test_a_health_check_behind_a_call_that_hangs_does_not_hold_up_the_exit(
+    broker: PretendBroker, serve, gate: Gate, monkeypatch
+):
+    monkeypatch.setattr("penstock.worker.loop.HEALTH_S", 0.0)
+    (run,) = await broker.submit({})
+    serving = await serve(gate)
+    await entered(gate)
+    await broker.running(run)
+    serving.loop.leave(Exit.DONE, 0.1)
+    assert await serving.exit(5) is Exit.DONE
+    assert run.ending.outcome is Outcome.RELEASED
+
+
 async def test_a_worker_is_recycled_after_its_runs(broker: PretendBroker, serve):
     runs = await broker.submit(*({} for _ in range(10)))
     serving = await serve(Echo(), batch_size=4, max_runs=6)
