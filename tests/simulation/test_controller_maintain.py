@@ -226,6 +226,7 @@ async def test_a_record_that_appears_meanwhile_saves_its_worker(stage):
         return []
 
     await stage.controller.tick()
+    stage.clock.advance(A_MOMENT_S)
     stage.parts.ledger.workers = nobody_yet
     assert await duty(stage, "orphans").run() == 0
     stage.parts.ledger.workers = honest

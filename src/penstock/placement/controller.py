@@ -215,9 +215,11 @@ class Controller:
         for name, why in made.failed.items():
             if self._faults.get(name) != why:
                 _log.error("app.unplannable", app=name, why=why)
-            self._faults[name] = why
         kept = {name: known for name, known in self._plans.items() if not whole or name in self._acting}
         self._plans = kept | made.apps
+        # A fault is shown until the app was acted on without one, or waits for nothing any more.
+        wanting = {name for name, known in self._plans.items() if known.actions or known.status.starting}
+        self._faults = {name: why for name, why in self._faults.items() if name in wanting} | made.failed
 
     async def _act(self, planned: AppPlan) -> None:
         name = planned.view.app.name

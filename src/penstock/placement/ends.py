@@ -35,13 +35,14 @@ class Ends:
     async def seen(self, ended: Ended) -> Worker | None:
         """Record an end that compute saw, and have compute forget it; gives the last record if this call wrote it.
 
-        A worker that exits with 0, or was told to go, ends clean: what it held goes back without a charge. One that
-        exits with 0 before it ever asked for work did not start.
+        A worker that was told to go, or exits with 0 and empty hands, ends clean. One that exits with 0 while it holds
+        runs was ended by one of them (`sys.exit` has many spellings), else they would come back to it for ever; one
+        that exits with 0 before it ever asked for work did not start.
         """
         row = await self._parts.ledger.worker(ended.uid)
         written = None
         if row is not None and row.state in LIVE:
-            clean = ended.exit_code == 0 or row.state is WorkerState.DRAINING
+            clean = row.state is WorkerState.DRAINING or (ended.exit_code == 0 and not row.held)
             good = clean and row.state is not WorkerState.STARTING
             state = WorkerState.EXITED if good else WorkerState.FAILED
             message = ended.message or (_UNSTARTED if clean and not good else "")

@@ -118,6 +118,10 @@ class Life:
         return planned
 
     @property
+    def standing(self) -> int:
+        return sum(worker.state is not WorkerState.DRAINING for worker in self.view.workers)
+
+    @property
     def history(self) -> History:
         return self.view.history
 
