@@ -71,7 +71,7 @@ def _again(command: Again) -> str:
 
 
 def _lease(command: Lease) -> str:
-    return "" if command.count >= 1 else "a lease is for at least one run"
+    return "" if command.count >= 0 else "a lease can't be for fewer than no runs"
 
 
 def _settle(command: Settle) -> str:

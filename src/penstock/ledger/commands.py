@@ -131,7 +131,8 @@ class Lease(Command[Leased], frozen=True, kw_only=True, gc=False):
     whose `not_before` lies ahead is not in line. A run marked `alone` is given only to an `idle` asker and only by
     itself; it is never passed over for ever: when it is first in line and the asker is not idle nothing is granted and
     `alone_waits` is set. Each grant moves its run QUEUED -> RUNNING, raises its epoch by one, writes the attempt with
-    its lease and run deadline, and charges its tenant's virtual time. A STARTING worker becomes IDLE by its first Lease.
+    its lease and run deadline, and charges its tenant's virtual time. A STARTING worker becomes IDLE by its first Lease,
+    even by one of a `count` of 0.
     A grant and its attempt are marked `alone` when the run was.
     """
 

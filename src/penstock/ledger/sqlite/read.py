@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import sqlite3
+from heapq import nlargest
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -12,11 +14,11 @@ import msgspec
 from penstock.ledger.commands import AuditRow, LaneCount, RunFilter
 from penstock.model.fleet import Worker
 from penstock.model.placement import AppEvent, Decision
-from penstock.model.run import Attempt, Run, State
+from penstock.model.run import TERMINAL, Attempt, Run, State
 
 from .accept import LATEST
 from .lines import Line
-from .rows import ATTEMPT, LISTED_RUN, RUN, RUN_TABLES, WORKER, attempt_of, run_of, worker_of
+from .rows import ATTEMPT, LISTED_RUN, RUN, RUN_TABLES, WORKER, as_json, attempt_of, run_of, worker_of
 
 __all__ = [
     "attempts",
@@ -110,34 +112,86 @@ class _Where:
         if value is not None:
             self.add(term, value)
 
+    def and_pair(self, tenant: str, app: str) -> _Where:
+        """Give this condition for one tenant's runs of one app."""
+        narrowed = _Where()
+        narrowed.add("tenant = ? AND app = ?", tenant, app)
+        narrowed._terms += self._terms
+        narrowed.values += self.values
+        return narrowed
+
     def __str__(self) -> str:
         return f"WHERE {' AND '.join(self._terms)}" if self._terms else ""
 
 
-# Before the first run that is older: what is listed is newest first, so this walks over no more than is listed.
-_SINCE: Final = "r.seq > coalesce((SELECT seq FROM runs WHERE created_at < ? ORDER BY seq DESC LIMIT 1), 0)"
+# Lists find numbers first and records after that: an index holds the numbers in their order, while records in a
+# filtered order would have to be gathered and sorted, a million of them if need be.
+_LISTED: Final = f"SELECT {LISTED_RUN} FROM json_each(?) named CROSS JOIN {RUN_TABLES} WHERE r.seq = named.value"
+_PAIRS: Final = "SELECT DISTINCT s.tenant, l.app FROM shares s JOIN lines l ON l.id = s.line"
+_ENDED: Final = "state IN ('SUCCEEDED', 'FAILED', 'CANCELLED')"  # as the index of the ended has it
 
 
 def runs(db: sqlite3.Connection, wanted: RunFilter) -> list[Run]:
     """List runs, newest first, without bytes."""
+    where = _wanted(wanted)
+    if wanted.since is not None:
+        where.add("created_at >= ? AND seq >= ?", wanted.since, _first_since(db, wanted.since))
+    if _by_pairs(wanted):
+        pages = [_numbers(db, where.and_pair(*pair), wanted.limit) for pair in _pairs(db, wanted)]
+    else:
+        where.add_if("+tenant = ?", wanted.tenant)  # the sign keeps the index of pairs out of it
+        where.add_if("+app = ?", wanted.app)
+        pages = [_numbers(db, where, wanted.limit)]
+    newest = nlargest(wanted.limit, chain.from_iterable(pages))
+    return [run_of(row) for row in db.execute(_LISTED, (as_json(newest),))]
+
+
+def _by_pairs(wanted: RunFilter) -> bool:
+    """Tell whether it is quickest to ask each tenant and app that may have some."""
+    if wanted.tag is not None or wanted.parent is not None or wanted.state is State.RUNNING:
+        return False  # these have indexes of their own
+    return wanted.tenant is not None or wanted.app is not None or wanted.state in TERMINAL
+
+
+def _pairs(db: sqlite3.Connection, wanted: RunFilter) -> list[tuple[str, str]]:
     where = _Where()
-    where.add_if("r.tenant = ?", wanted.tenant)
-    where.add_if("r.app = ?", wanted.app)
-    where.add_if("r.reason = ?", wanted.reason)
-    where.add_if("r.tag = ?", wanted.tag)
-    where.add_if("r.parent = ?", wanted.parent)
-    where.add_if("r.lane = ?", wanted.lane)
-    where.add_if(_SINCE, wanted.since)
-    where.add_if("r.seq < ?", wanted.after)
-    if wanted.state is not None:
-        # The state stands in the text, so that the indexes of one state can serve it.
-        where.add(f"r.state = '{wanted.state.value}'")
+    where.add_if("s.tenant = ?", wanted.tenant)
+    where.add_if("l.app = ?", wanted.app)
+    return db.execute(f"{_PAIRS} {where}", where.values).fetchall()
+
+
+def _wanted(wanted: RunFilter) -> _Where:
+    where = _Where()
+    where.add_if("reason = ?", wanted.reason)
+    where.add_if("tag = ?", wanted.tag)
+    where.add_if("parent = ?", wanted.parent)
+    where.add_if("lane = ?", wanted.lane)
+    where.add_if("seq < ?", wanted.after)
+    where.add_if("state = ?", wanted.state)
+    if wanted.state in TERMINAL:
+        where.add(_ENDED)
     if wanted.state is State.RUNNING:
-        where.add("r.seq IN (SELECT seq FROM attempts WHERE live = 1)")
-    rows = db.execute(
-        f"SELECT {LISTED_RUN} FROM {RUN_TABLES} {where} ORDER BY r.seq DESC LIMIT ?", (*where.values, wanted.limit)
-    )
-    return [run_of(row) for row in rows]
+        where.add("seq IN (SELECT seq FROM attempts WHERE live = 1)")
+    return where
+
+
+def _first_since(db: sqlite3.Connection, since: float) -> int:
+    """Give about the first number of a moment: numbers rise with time, but for a clock that was bent."""
+    (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM runs").fetchone()
+    low, high = 0, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = db.execute("SELECT seq, created_at FROM runs WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)).fetchone()
+        if row is None or row[1] >= since:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low
+
+
+def _numbers(db: sqlite3.Connection, where: _Where, limit: int) -> list[int]:
+    rows = db.execute(f"SELECT seq FROM runs {where} ORDER BY seq DESC LIMIT ?", (*where.values, limit))
+    return [seq for (seq,) in rows]
 
 
 def workers(db: sqlite3.Connection, *, app: str | None, live: bool, limit: int) -> list[Worker]:

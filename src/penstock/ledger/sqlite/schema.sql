@@ -88,7 +88,8 @@ CREATE INDEX runs_expiring          ON runs (expires_at)        WHERE state = 'Q
 CREATE INDEX runs_backing_off       ON runs (not_before)        WHERE state = 'QUEUED' AND in_line = 0;
 CREATE INDEX runs_kept              ON runs (keep_until)        WHERE keep_until IS NOT NULL;
 CREATE INDEX runs_listed            ON runs (tenant, app, seq);
-CREATE INDEX runs_failed            ON runs (app, seq)          WHERE state = 'FAILED';
+CREATE INDEX runs_ended             ON runs (tenant, app, state, seq)
+    WHERE state IN ('SUCCEEDED', 'FAILED', 'CANCELLED');
 CREATE INDEX runs_tagged            ON runs (tag, seq)          WHERE tag IS NOT NULL;
 CREATE INDEX runs_of_parent         ON runs (parent, seq)       WHERE parent IS NOT NULL;
 

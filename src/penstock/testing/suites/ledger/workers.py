@@ -49,6 +49,15 @@ class WorkerCases:
         assert (worker.state, worker.leases, worker.held) == (WorkerState.IDLE, 1, 0)
         assert worker.ready_at == scene.clock.now()
 
+    async def test_a_lease_of_nothing_makes_a_worker_ready(self, scene: Scene) -> None:
+        """It says that it is loaded, and takes nothing yet; what is in line is told."""
+        await scene.worker()
+        await scene.submitted("a", tenant="x")
+        await scene.submitted("b", tenant="y")
+        given = await scene.lease(0)
+        assert (given.grants, given.left, given.refused) == ((), 2, "")
+        assert await self._state(scene) is WorkerState.IDLE
+
     async def test_notes_fill_in_what_became_known(self, scene: Scene) -> None:
         """Each field by itself; what is not named stays."""
         await scene.worker()
