@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import textwrap
 import zlib
@@ -119,7 +120,8 @@ class Caller:
         if isinstance(body, dict | list):
             body = msgspec.json.encode(body)
             named.setdefault("content-type", "application/json")
-        async with self.http.request(method, self.url + path, data=body, headers=named) as reply:
+        data = io.BytesIO(body) if isinstance(body, bytes) and body else body
+        async with self.http.request(method, self.url + path, data=data, headers=named) as reply:
             return Answer(reply.status, {k.lower(): v for k, v in reply.headers.items()}, await reply.read())
 
     async def infer(self, app: str, body: Any, /, *, wait: int = 20, **headers: str) -> Answer:

@@ -133,8 +133,8 @@ async def test_an_exception_instance_fails_its_own_position():
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ([1], "predict gave 1 outputs for 2 inputs"),
-        ([], "predict gave 0 outputs for 2 inputs"),
+        ([1, 2, 3], "predict gave 3 outputs for 1 inputs"),
+        ([], "predict gave 0 outputs for 1 inputs"),
         (None, "predict gave a NoneType"),
         ({"a": 1, "b": 2}, "predict gave a dict"),
         ("ab", "predict gave a str"),
@@ -148,6 +148,16 @@ async def test_a_wrong_number_of_outputs_is_an_error_of_the_handler(answer, told
     for ending in await endings(Wrong(), {"n": 0}, {"n": 1}):
         assert (ending.outcome, ending.reason) == (Outcome.RETRY, Reason.HANDLER_ERROR)
         assert ending.message.startswith(told)
+
+
+@pytest.mark.parametrize("answer", [None, [], "all is well"])
+async def test_one_input_without_an_output_costs_no_neighbour_its_own(answer):
+    class Careless(Handler):
+        def predict(self, batch):
+            return answer if any("bad" in item for item in batch) else batch
+
+    first, second, third = await endings(Careless(), {"n": 0}, {"bad": True}, {"n": 2})
+    assert [first.outcome, second.outcome, third.outcome] == [Outcome.SUCCEEDED, Outcome.RETRY, Outcome.SUCCEEDED]
 
 
 @pytest.mark.parametrize(
