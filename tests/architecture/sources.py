@@ -28,10 +28,10 @@ def modules() -> dict[str, ast.Module]:
     return {str(path.relative_to(SOURCE)): ast.parse(path.read_text(), str(path)) for path in paths}
 
 
-def functions() -> Iterator[Function]:
+@cache
+def functions() -> tuple[Function, ...]:
     """Give every function of the package, nested ones too."""
-    for name, tree in modules().items():
-        yield from _functions(tree, f"{name}:")
+    return tuple(function for name, tree in modules().items() for function in _functions(tree, f"{name}:"))
 
 
 def _functions(node: ast.AST, place: str) -> Iterator[Function]:

@@ -46,8 +46,13 @@ def outcome(tmp_path):
         tmp_path.joinpath("test_it.py").write_text(source)
         tmp_path.joinpath("pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", tmp_path],
-            env={"PATH": "/usr/bin:/bin", "PENSTOCK_TEST_GRACE_S": "0.3", **environment},
+            [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-ra", "-p", "pytest_asyncio.plugin", tmp_path],
+            env={
+                "PATH": "/usr/bin:/bin",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # so that it starts in no time
+                "PENSTOCK_TEST_GRACE_S": "0.3",
+                **environment,
+            },
             capture_output=True,
             text=True,
             check=False,

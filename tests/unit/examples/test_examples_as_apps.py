@@ -45,6 +45,7 @@ def trained(tmp_path, monkeypatch):
     monkeypatch.setattr(digits.Digits, "model", model)
 
 
+@pytest.mark.xdist_group("digits")
 @pytest.mark.usefixtures("trained")
 def test_digits_are_read_in_micro_batches_and_a_bad_one_fails_alone():
     images, truth = held_out()
