@@ -1,0 +1,1 @@
+"""What Penstock costs, beside a bare server and a known queue in the same run: `make bench`."""
