@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -98,6 +98,7 @@ class Broker:
         self._inline_max_bytes = inline_max_bytes
         self._seen: set[str] = set()
         self._app_changes = asyncio.Event()
+        self._unfinished: set[asyncio.Future[object]] = set()
         self.counts = BrokerCounts()
         catalog.subscribe(self._app_changed)
 
@@ -109,13 +110,17 @@ class Broker:
         app = await self._open_app(worker.app, min(ask.wait_s, _LONGEST_WAIT_S))
         if app is None:
             return _GO if self._catalog.find(worker.app) is None else _NOTHING
-        messages = await self._credits(app, ask)
+        messages = await self._credits_at_hand(app, ask)
         if not messages:
-            return await self._empty_handed(worker)
+            if not await self._may_wait(worker):
+                return _GO
+            messages = await self._first_credit(app, ask)
+        if not messages:
+            return _NOTHING if await self._may_wait(worker) else _GO
         if self._paused(worker.app):  # since it began to wait
             await self._spent(messages, again=len(messages))
             return _NOTHING
-        return await self._spend(worker, ask, replica, messages)
+        return await self._to_the_end(worker, self._spend(worker, ask, replica, messages))
 
     def _paused(self, name: str) -> bool:
         entry = self._catalog.find(name)
@@ -135,16 +140,19 @@ class Broker:
                 return None
         return None
 
-    async def _credits(self, app: App, ask: wire.Want) -> list[Message]:
-        """Take credits of the first lane that has some, in the order asked; else wait for any of them."""
-        if len(ask.lanes) == 1:
-            return await self._receive(app, ask.lanes[0], ask.max, ask.wait_s)
+    async def _credits_at_hand(self, app: App, ask: wire.Want) -> list[Message]:
+        """Take credits of the first lane that has some, in the order asked, without waiting."""
         for lane in ask.lanes:
             if messages := await self._receive(app, lane, ask.max, 0.0):
                 return messages
-        return await self._first_credit(app, ask)
+        return []
 
     async def _first_credit(self, app: App, ask: wire.Want) -> list[Message]:
+        """Wait for a credit of any lane asked for."""
+        if ask.wait_s <= 0:
+            return []
+        if len(ask.lanes) == 1:
+            return await self._receive(app, ask.lanes[0], ask.max, ask.wait_s)
         receives = [asyncio.create_task(self._receive(app, lane, ask.max, ask.wait_s)) for lane in ask.lanes]
         try:
             await asyncio.wait(receives, return_when=asyncio.FIRST_COMPLETED)
@@ -166,14 +174,33 @@ class Broker:
             await asyncio.sleep(min(wait_s, _DEGRADED_S))
             return [Message(queue=queue_name(app.queue_ref, lane), body="")] * limit
 
-    async def _empty_handed(self, worker: WorkerClaims) -> wire.LeaseReply:
-        """Answer a worker that got no credit: it goes on unless its row says that it should leave."""
+    async def _may_wait(self, worker: WorkerClaims) -> bool:
+        """Tell whether a worker without work should stay; one that asks for the first time is up from now on."""
         row = await self._ledger.worker(worker.uid)
         if row is None or row.state in _MUST_GO:
-            return _GO
-        if row.state is WorkerState.STARTING:  # nothing to lease, but it is up: that is worth knowing
+            return False
+        if row.state is WorkerState.STARTING:
             await self._ledger.lease(Lease(worker_uid=worker.uid, app=worker.app, lane=Lane.INFER, count=0))
-        return _NOTHING
+        return True
+
+    async def _to_the_end(self, worker: WorkerClaims, leasing: Coroutine[Any, Any, wire.LeaseReply]) -> wire.LeaseReply:
+        """Finish a lease that has begun even if its asker hangs up meanwhile; then what it gave goes back at once."""
+        task = asyncio.ensure_future(leasing)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._keep(self._take_back(worker, task))
+            raise
+
+    async def _take_back(self, worker: WorkerClaims, leasing: asyncio.Task[wire.LeaseReply]) -> None:
+        for held in (await leasing).attempts:
+            item = wire.SettleItem(run_id=held.run_id, epoch=held.epoch, token=held.token, outcome=Outcome.RELEASED)
+            await self._settle_one(worker, item)
+
+    def _keep(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.ensure_future(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
 
     async def _spend(
         self, worker: WorkerClaims, ask: wire.Want, replica: int, messages: Sequence[Message]
@@ -234,7 +261,8 @@ class Broker:
 
     async def settle(self, worker: WorkerClaims, ask: wire.SettleRequest) -> wire.SettleReply:
         """Take the ends of attempts, item by item, and give the next work in the same round trip."""
-        settling = asyncio.gather(*(self._settle_one(worker, item) for item in ask.done))
+        # Shielded: who waits for these runs must be told even if the worker hangs up meanwhile.
+        settling = asyncio.shield(asyncio.gather(*(self._settle_one(worker, item) for item in ask.done)))
         if ask.want is None:
             return wire.SettleReply(done=tuple(await settling))
         # Both go into one group commit where work is waiting already; the ledger settles before it leases.
