@@ -50,7 +50,7 @@ async def logs(call: Call) -> Reply:
     if query.worker is not None and not found:
         raise NotFound(f"app {app!r} has no worker named {query.worker[:80]!r}")
     lines = source.follow() if query.follow else source.read(found)
-    return Reply(200, [_PLAIN, NO_STORE], _encoded(lines))
+    return Reply(200, [_PLAIN, NO_STORE], _encoded(lines), live=query.follow)
 
 
 async def _encoded(lines: AsyncIterator[str]) -> AsyncGenerator[bytes]:
@@ -93,12 +93,8 @@ class _Logs:
                 for worker in await self.workers():
                     if worker.uid not in readers:
                         readers[worker.uid] = asyncio.create_task(self._pump(worker.uid, lines))
-                try:
-                    async with asyncio.timeout(_LOOK_S):
-                        while True:
-                            yield await lines.get()
-                except TimeoutError:
-                    continue
+                async for line in _for_a_while(lines, _LOOK_S):
+                    yield line
         finally:
             for reader in readers.values():
                 reader.cancel()
@@ -114,6 +110,18 @@ class _Logs:
                 yield f"[{uid}] {line}"
         except PenstockError as error:
             yield f"[{uid}] ({error.detail})"
+
+
+async def _for_a_while(lines: asyncio.Queue[str], seconds: float) -> AsyncGenerator[str]:
+    """Give the lines that come within so many seconds. No time-out spans a yield: each line may go to another task."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while (left := until - loop.time()) > 0:
+        try:
+            line = await asyncio.wait_for(lines.get(), left)
+        except TimeoutError:
+            return
+        yield line
 
 
 def _since(text: str | None) -> float | None:
