@@ -266,6 +266,36 @@ async def test_a_submit_for_an_app_that_is_held_hurries_nobody(stage):
         assert looks == []
 
 
+async def test_a_run_that_only_leaving_workers_could_take_hurries_the_controller(stage):
+    await stage.submit()
+    await stage.controller.tick()
+    (worker,) = await stage.workers()
+    (attempt,) = (await stage.lease(worker)).attempts
+    await stage.finish(worker, attempt)
+    assert await stage.ask_to_exit(worker)
+    async with running(stage):
+        assert stage.controller.status("digits").draining == 1
+        await stage.submit()
+        await stage.until(lambda: stage.running - {worker.uid})
+
+
+async def test_a_controller_that_is_closed_in_the_middle_of_an_act_leaves_the_rest_to_the_next(stage):
+    honest, reached = stage.compute.create, asyncio.Event()
+
+    async def hangs(_):
+        reached.set()
+        await asyncio.Event().wait()
+
+    stage.compute.create = hangs
+    async with running(stage):
+        await stage.submit()
+        await asyncio.wait_for(reached.wait(), 5.0)
+    stage.compute.create = honest
+    stage.controller = stage.another_controller()
+    async with running(stage):
+        assert len(stage.running) == len(await stage.workers(live=False)) == 1
+
+
 # ------------------------------------------------------------------ arrears
 
 

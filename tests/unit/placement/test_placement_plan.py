@@ -182,6 +182,18 @@ def test_a_rollout_starts_one_new_worker_and_retires_old_ones_as_new_ones_come_u
     assert all(worker.state is not DRAINING for worker in life.view.workers if worker.spec_generation == 2)
 
 
+def test_no_second_old_worker_is_retired_while_the_first_still_leaves():
+    old, new = workers(DRAINING, BUSY, BUSY, generation=1), workers(BUSY, generation=2)
+    view = a_view(visible=4, leased=26, generation=2, workers=old + new)
+    assert retired(plan_app(view, NOW)) == []
+
+
+def test_at_the_ceiling_old_workers_make_room_one_by_one():
+    old = workers(BUSY, DRAINING, generation=1)
+    view = a_view(an_app(max_instances=2), visible=4, leased=16, generation=2, workers=old)
+    assert retired(plan_app(view, NOW)) == []
+
+
 def test_a_rollout_ends_with_all_workers_new():
     app = an_app(scale_up_cooldown_seconds=0.0, max_scale_up_per_cycle=10)
     life = Life(a_view(app, visible=4, leased=36, generation=2, workers=workers(*[BUSY] * 4, generation=1)))
@@ -299,6 +311,16 @@ def test_a_probe_that_takes_work_closes_the_circuit():
     assert planned.history.circuit.crashes == 0
 
 
+def test_a_probe_that_only_came_up_proves_nothing_yet():
+    life = Life(a_view(an_app(scale_up_cooldown_seconds=0.0), visible=100))
+    crashing(life, 6)
+    life.tick(after=100.0)
+    life.become(IDLE)
+    planned = life.tick(after=1.0)
+    assert planned.status.phase is Phase.HELD
+    assert planned.history.circuit.tripped
+
+
 def test_without_work_an_open_circuit_holds_nobody():
     life = Life(a_view(visible=1))
     crashing(life, 6)
@@ -381,6 +403,13 @@ def test_an_unchanged_app_is_not_planned_again():
     assert second.apps["digits"] is first.apps["digits"]
     changed = replace(view)
     assert plan(Snapshot(NOW + 1000, (changed,)), first.apps).apps["digits"] is not first.apps["digits"]
+
+
+def test_a_plan_that_asked_for_something_is_made_anew():
+    crew = workers(STARTING)
+    view = a_view(visible=1, workers=crew, unborn=(crew[0].uid,))
+    first = plan(Snapshot(NOW, (view,)))
+    assert plan(Snapshot(NOW + 1, (view,)), first.apps).apps["digits"] is not first.apps["digits"]
 
 
 def test_an_unchanged_app_is_planned_again_once_time_could_matter():
