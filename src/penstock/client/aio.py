@@ -203,14 +203,15 @@ class AsyncClient:
                     async for event in events:
                         failed, after, kind = 0, event.id, event.type
                         yield _event(event)
+                if not kind or kind in _ENDED:
+                    return
+                raise Unavailable("the server let go of the stream before the run had ended")  # noqa: TRY301  # as a break
             except Unavailable:
                 failed += 1
                 pause = self._transport.pause(failed)
                 if pause is None:
                     raise
                 await self._sleep(pause)
-            else:
-                return
 
     # -------------------------------------------------------------- about the server
 

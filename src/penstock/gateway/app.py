@@ -15,7 +15,7 @@ from .asgi import App, HeaderPair, Receive, Scope, Send
 from .auth import Gate, OpenGate
 from .body import discard
 from .call import Call
-from .hangup import HungUp, while_connected
+from .hangup import HungUp, until, while_connected
 from .meters import NOWHERE, Meters
 from .pins import pinned
 from .reply import Reply
@@ -102,7 +102,7 @@ async def _send(call: Call, reply: Reply, send: Send) -> None:
     if reply.close:
         headers.append(_CLOSE)
     if not isinstance(body, bytes):
-        await _stream(call, reply.status, headers, body, send)
+        await _stream(call, reply, headers, body, send)
         return
     if reply.status not in _BODILESS:
         headers.append((b"content-length", b"%d" % len(body)))
@@ -114,11 +114,12 @@ async def _send(call: Call, reply: Reply, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if call.method == "HEAD" else body})
 
 
-async def _stream(call: Call, status: int, headers: list[HeaderPair], body: AsyncGenerator[bytes], send: Send) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def _stream(call: Call, reply: Reply, headers: list[HeaderPair], body: AsyncGenerator[bytes], send: Send) -> None:
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     if call.method != "HEAD":
+        pump = _pump(body, send)
         try:
-            await while_connected(call.receive, _pump(body, send))
+            await while_connected(call.receive, until(call.services.closing, pump) if reply.live else pump)
         except HungUp:
             return
         except Exception:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from .asgi import Receive
 
-__all__ = ["HungUp", "while_connected"]
+__all__ = ["HungUp", "until", "while_connected"]
 
 T = TypeVar("T")
 
@@ -41,6 +41,19 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     finally:
         gone.cancel()
         working.cancel()
+
+
+async def until(closing: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Return when `work` is done, or is stopped because the gateway closes: what it sends ends there, whole."""
+    working, closes = asyncio.ensure_future(work), asyncio.ensure_future(closing.wait())
+    try:
+        await asyncio.wait((working, closes), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        closes.cancel()
+        working.cancel()
+        await asyncio.wait((working,))
 
 
 async def _gone(receive: Receive) -> None:

@@ -20,9 +20,13 @@ _UNSAFE: Final = re.compile(r"[^\x20-\x7e]")
 
 
 class Reply:
-    """An answer. The gateway adds Content-Length (of a body at hand) and X-Request-ID; `close` ends the connection."""
+    """An answer. The gateway adds Content-Length (of a body at hand) and X-Request-ID.
 
-    __slots__ = ("body", "close", "headers", "status")
+    `close` ends the connection. A `live` body goes on for as long as there is something to tell, so it is ended when the
+    gateway closes.
+    """
+
+    __slots__ = ("body", "close", "headers", "live", "status")
 
     def __init__(
         self,
@@ -31,11 +35,13 @@ class Reply:
         body: bytes | AsyncGenerator[bytes] = b"",
         *,
         close: bool = False,
+        live: bool = False,
     ) -> None:
         self.status = status
         self.headers = headers
         self.body = body
         self.close = close
+        self.live = live
 
 
 def document(value: Any, status: int = 200, *more: HeaderPair) -> Reply:

@@ -117,7 +117,7 @@ async def events(call: Call) -> Reply:
     run_id = call.params["id"]
     await call.services.runs.get(call.tenant, run_id)  # so that an unknown run is a 404, not an empty stream
     stream = call.services.runs.events(call.tenant, run_id, call.text(b"last-event-id"))
-    return Reply(200, list(_STREAM), _frames(stream))
+    return Reply(200, list(_STREAM), _frames(stream), live=True)
 
 
 async def _frames(stream: AsyncIterator[RunEvent | None]) -> AsyncGenerator[bytes]:

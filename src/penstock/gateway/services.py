@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -61,3 +62,4 @@ class Services:
     ids: Ids
     settings: Settings
     registry: CollectorRegistry
+    closing: asyncio.Event = field(default_factory=asyncio.Event)  # set at the end: live streams end, nothing else does

@@ -62,6 +62,7 @@ class Platform(msgspec.Struct, frozen=True):
     runs: Runs
     controller: Controller
     broken: asyncio.Future[None]  # has the exception of a part that must not end and did
+    closing: asyncio.Event  # set once the workers are at rest: live streams end
 
 
 class _Server(uvicorn.Server):
@@ -98,6 +99,7 @@ async def running(
         platform, app = await _assemble(stack, settings, url, environ, clock, random)
         server = _Server(_server_config(app))
         stack.push_async_callback(_stop_server, server, _vital(server.serve(sockets=[listener]), platform))
+        stack.callback(platform.closing.set)
         stack.push_async_callback(drain, platform, settings.drain_seconds, hurry or asyncio.Event())
         stack.push_async_callback(_cancel, _vital(platform.controller.run(), platform))
         for pulse in _pulses(platform):
@@ -167,6 +169,7 @@ async def _assemble(
         runs,
         controller,
         asyncio.get_running_loop().create_future(),
+        asyncio.Event(),
     )
     return platform, build(_services(platform, clock, ids))
 
@@ -190,6 +193,7 @@ def _services(platform: Platform, clock: Clock, ids: Ids) -> Services:
             public_url=platform.url, t_sync_s=settings.t_sync_seconds, inline_max_bytes=settings.inline_max_bytes
         ),
         registry=CollectorRegistry(),
+        closing=platform.closing,
     )
 
 

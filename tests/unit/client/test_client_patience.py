@@ -122,6 +122,15 @@ async def test_a_stream_that_breaks_is_taken_up_where_it_broke():
     assert b"Last-Event-ID: 1" in server.asked[1]
 
 
+async def test_a_stream_that_ends_before_its_run_is_taken_up_too():
+    kind = "content-type: text/event-stream"
+    first = b'id: 1\nevent: queued\ndata: {"at":"2030-01-01T00:00:00Z"}\n\n'
+    rest = b'id: 2\nevent: failed\ndata: {"at":"2030-01-01T00:00:01Z","state":"FAILED"}\n\n'
+    async with asking((200, [kind], first), (200, [kind], rest)) as (client, server, _):
+        assert [event.id async for event in client.events("r")] == ["1", "2"]
+    assert b"Last-Event-ID: 1" in server.asked[1]
+
+
 async def test_who_does_not_wait_as_asked_is_not_pressed():
     pending = (
         b'{"ticket":"t","run_id":"r","state":"QUEUED","retry_after":7,"etaSeconds":1,"eta":{"p50":1,"p90":2},'

@@ -184,6 +184,16 @@ async def test_events_come_to_the_end_and_go_on_where_one_left(stack):
     assert at_end.body == b""
 
 
+async def test_a_stream_ends_whole_when_the_gateway_closes(stack):
+    run_id = await accepted(stack)
+    asked = exchange("GET", f"/v1/runs/{run_id}/events")
+    following = asyncio.create_task(stack.app(asked.scope, asked.receive, asked.send))
+    await asked.until(lambda part: b"event: queued" in part)
+    stack.services.closing.set()
+    await following
+    assert frames(asked.answer().body)[0][0][1] == "queued"
+
+
 async def test_silence_is_filled_with_comments(stack, monkeypatch):
     monkeypatch.setattr("penstock.serving.runs._QUIET_S", 0.01)
     run_id = await accepted(stack)
