@@ -11,9 +11,11 @@ PENSTOCK_GRACE_SECONDS     from SIGTERM to the release of what is unfinished (de
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import socket
+import sys
 from collections.abc import MutableMapping
 from typing import Final, NoReturn
 
@@ -53,11 +55,18 @@ def serve(uid: str | None, env: MutableMapping[str, str]) -> int:
         log.event("can't start", logging.ERROR, detail=error.detail)
         return Exit.CONFIG
     log.start(post.uid, post.app.name)
+    _print_by_lines()
     setproctitle(f"penstock worker {post.uid} app={post.app.name}")
     log.event("worker started", pid=os.getpid(), replicas=post.app.worker.instances)
     if post.packed:
         return Launcher(post, _be_replica, clock=SystemClock()).run()
     return run_replica(post, clock=SystemClock(), random=os.urandom)
+
+
+def _print_by_lines() -> None:
+    """Have what a handler prints stand in the log at once, and survive a kill: to a file it would go block by block."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def _be_replica(post: Post, line: socket.socket) -> int:

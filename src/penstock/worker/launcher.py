@@ -228,7 +228,9 @@ class Launcher:
             line.request(
                 "POST", f"{place.path.rstrip('/')}/internal/v1/replica-died", msgspec.msgpack.encode(died), headers
             )
-            line.getresponse().read()
+            status = line.getresponse().status
+            if status >= 300:
+                event("death not reported", logging.WARNING, replica_number=replica.number, status=status)
         except (OSError, http.client.HTTPException) as error:
             event("death not reported", logging.WARNING, replica_number=replica.number, error=type(error).__name__)
         finally:
