@@ -40,8 +40,9 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verb's own options, and after them those that all verbs have."""
-        own = [param for param in self.get_params(ctx) if not isinstance(param, ConnectionOption)]
-        shared = [param for param in self.get_params(ctx) if isinstance(param, ConnectionOption)]
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        own = [option for option in options if not isinstance(option, ConnectionOption)]
+        shared = [option for option in options if isinstance(option, ConnectionOption)]
         for heading, params in (("Options", own), ("Connection", shared)):
             records = [record for param in params if (record := param.get_help_record(ctx))]
             if records:

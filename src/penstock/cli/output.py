@@ -76,9 +76,9 @@ class Kind(NamedTuple, Generic[T]):
 
 def output_option(*formats: Format) -> Callable[[Any], Any]:
     """Declare `-o`, with these formats or all of them; the first is the default."""
-    offered = list(formats or Format)
+    offered = [form.value for form in formats or Format]
     return click.option(
-        "-o", "--output", "form", type=click.Choice([*offered], case_sensitive=False), default=offered[0],
+        "-o", "--output", "form", type=click.Choice(offered, case_sensitive=False), default=offered[0],
         show_default=True, help="How to print it.", callback=lambda _ctx, _param, value: Format(value),
     )  # fmt: skip
 

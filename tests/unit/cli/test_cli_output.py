@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 import pytest
+from pretended_server import NOW
 
-from conftest import NOW
 from penstock.cli.kinds import span
 from penstock.cli.output import Format, Layout, rows
 from penstock.model.documents import (

@@ -51,6 +51,13 @@ def test_each_verb_can_be_loaded_and_explains_itself(penstock, name):
     assert f"Usage: penstock {name}" in penstock.out(name, "--help")
 
 
+def test_examples_in_a_help_page_keep_their_lines(penstock):
+    shown = penstock.out("submit", "--help")
+    assert "\n  penstock submit digits -d @seven.png --wait\n" in shown
+    assert "[default: table]" in shown
+    assert "\\b" not in shown
+
+
 def test_the_help_page_lists_every_verb(penstock):
     shown = penstock.out("--help")
     assert [name for name in VERBS if f"\n  {name} " not in shown] == []

@@ -149,7 +149,7 @@ def delete_context(session: Session, name: str) -> None:
 @output_option(Format.YAML, Format.JSON)
 @click.pass_obj
 def view(session: Session, raw: bool, form: Format) -> None:
-    """Print the contexts, and which server would be asked; credentials are masked unless --raw."""
+    """Print the contexts; credentials are masked unless --raw. Which server would be asked is told too."""
     known = contexts.read(_file(session))
     if not raw:
         known = msgspec.structs.replace(known, contexts={name: _masked(one) for name, one in known.contexts.items()})
