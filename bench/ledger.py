@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -104,12 +105,30 @@ async def measure(ledger: Ledger, label: str) -> list[dict[str, object]]:
     return found
 
 
+async def bare(folder: str) -> dict[str, object]:
+    """What SQLite itself gives here: the same bytes under the same unique key, and nothing else around them."""
+    database = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("CREATE TABLE runs (id TEXT, key TEXT UNIQUE, body BLOB)")
+
+    async def insert() -> None:
+        runs = [new_run("bench").run for _ in range(64)]
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany("INSERT INTO runs VALUES (?, ?, ?)", [(run.id, run.key, run.body.inline) for run in runs])
+        database.execute("COMMIT")
+
+    found = await row("bare SQLite, three columns", 64, insert, 80)
+    database.close()
+    return found
+
+
 async def run(queued: int) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as folder:
         async with opened(folder) as ledger:
             worker = Worker(uid="w-bench", app="bench", spec_generation=1, state=WorkerState.STARTING)
             await ledger.do(AddWorker(worker=worker))
-            found = await measure(ledger, "empty")
+            found = [await bare(folder), *await measure(ledger, "empty")]
             if queued:
                 began = time.perf_counter()
                 for _ in range(queued // BULK):

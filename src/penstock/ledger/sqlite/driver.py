@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from penstock.errors import Conflict, Invalid, Misconfigured, PenstockError
 from penstock.ledger.commands import AuditRow, Command, LaneCount, RunFilter
-from penstock.ledger.driver import Features
+from penstock.ledger.driver import Driver, Features
 from penstock.model.fleet import Worker
 from penstock.model.ids import Clock
 from penstock.model.placement import AppEvent, Decision
@@ -38,7 +38,7 @@ _IN_MEMORY: Final = Features(
 )
 
 
-def connect(url: str, *, clock: Clock) -> SqliteLedger:
+def connect(url: str, *, clock: Clock) -> Driver:
     """Give the ledger of `sqlite:///abs/path.db`, or of `sqlite://` in memory. Raises `Misconfigured`."""
     parts = urlsplit(url)
     path = unquote(parts.path)

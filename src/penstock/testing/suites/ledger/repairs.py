@@ -50,6 +50,7 @@ class RepairCases:
             assert await scene.sweep(Sweep.DEADLINES) == ()
             scene.clock.advance(20.0)
             await scene.ledger.extend(Extend(run_id=run.id, epoch=1))
+        assert await scene.sweep(Sweep.LEASES) == (), "its lease is well"
         (failed,) = await scene.sweep(Sweep.DEADLINES)
         assert failed == await scene.run(run.id)
         assert (failed.state, failed.reason) == (State.FAILED, Reason.DEADLINE_EXCEEDED)
