@@ -73,6 +73,7 @@ class PretendBroker:
         self.silent = False  # takes requests and answers none
         self.status: int | None = None  # answers this to everything
         self.refuse_settles_with: int | None = None  # a 4xx for settles that carry a result
+        self.broken_store = 0  # this many GETs and PUTs are 503
         self.expired_urls = 0  # this many GETs and PUTs are 403
         self.taken_keys: set[str] = set()
         self.url = ""
@@ -311,9 +312,8 @@ class PretendBroker:
 
     async def _get(self, request: web.Request) -> web.Response:
         assert "Authorization" not in request.headers
-        if self.expired_urls:
-            self.expired_urls -= 1
-            return web.Response(status=403)
+        if (refused := self._store_refuses()) is not None:
+            return refused
         data = self.objects.get(request.match_info["key"])
         return web.Response(status=404) if data is None else web.Response(body=data)
 
@@ -321,14 +321,22 @@ class PretendBroker:
         assert "Authorization" not in request.headers
         key = request.match_info["key"]
         data = await request.read()
-        if self.expired_urls:
-            self.expired_urls -= 1
-            return web.Response(status=403)
+        if (refused := self._store_refuses()) is not None:
+            return refused
         if key in self.objects or key in self.taken_keys:
             return web.Response(status=412)
         self.objects[key] = data
         self.put_headers.append(dict(request.headers))
         return web.Response()
+
+    def _store_refuses(self) -> web.Response | None:
+        if self.broken_store:
+            self.broken_store -= 1
+            return web.Response(status=503)
+        if self.expired_urls:
+            self.expired_urls -= 1
+            return web.Response(status=403)
+        return None
 
     async def _notify(self) -> None:
         async with self._changed:

@@ -275,6 +275,33 @@ async def test_a_body_that_is_gone_fails_its_run_alone(broker: PretendBroker, se
     assert here.state == "SUCCEEDED"
 
 
+async def test_a_body_behind_a_store_that_is_down_is_tried_again_by_another_attempt(
+    broker: PretendBroker, serve, monkeypatch
+):
+    monkeypatch.setattr("penstock.worker.transfer.PAUSE_S", 0.001)
+    (run,) = await broker.submit({"n": 1}, stored=True)
+    broker.broken_store = 4  # as many tries as an attempt makes
+    await serve(Echo())
+    await broker.settled()
+    assert [ending.outcome for ending in run.endings] == [Outcome.RETRY, Outcome.SUCCEEDED]
+    assert run.endings[0].reason is Reason.PAYLOAD_MISSING
+
+
+async def test_a_result_that_cannot_be_stored_is_no_success(broker: PretendBroker, serve, monkeypatch):
+    monkeypatch.setattr("penstock.worker.transfer.PAUSE_S", 0.001)
+
+    class Gives(Handler):
+        def predict(self, batch):
+            return [b"x"]
+
+    (run,) = await broker.submit({})
+    broker.broken_store = 4
+    await serve(Gives(), post={"inline_max_bytes": 0})
+    await broker.settled()
+    assert [ending.outcome for ending in run.endings] == [Outcome.RETRY, Outcome.SUCCEEDED]
+    assert gzip.decompress(broker.objects[run.ending.result_key]) == b"x"
+
+
 async def test_a_large_result_goes_to_the_store_and_a_taken_key_is_left_alone(broker: PretendBroker, serve):
     noise = b"".join(n.to_bytes(4, "big") for n in range(40_000))
 
@@ -407,6 +434,25 @@ async def test_an_async_handler_awaits_its_checkpoint(broker: PretendBroker, ser
     await serve(Saves())
     await broker.settled()
     assert result_of(run.ending) == b"step 1"
+
+
+async def test_a_checkpoint_that_cannot_be_saved_is_logged_and_the_run_goes_on(
+    broker: PretendBroker, serve, monkeypatch, caplog
+):
+    monkeypatch.setattr("penstock.worker.desk.PAUSE_S", 0.001)
+
+    class Saves(Handler):
+        def predict(self, batch):
+            broker.down = True
+            current_run().checkpoint(b"step 1")
+            broker.down = False
+            return batch
+
+    (run,) = await broker.submit({})
+    await serve(Saves())
+    await broker.settled()
+    assert (run.state, run.checkpoint) == ("SUCCEEDED", None)
+    assert "checkpoint not saved" in [record.message for record in caplog.records]
 
 
 async def test_a_checkpoint_of_a_cancelled_run_tells_the_handler(broker: PretendBroker, serve, gate: Gate):
