@@ -91,7 +91,7 @@ async def row(name: str, size: int, work: Callable[[], Awaitable[None]], groups:
 
 @asynccontextmanager
 async def opened(folder: str) -> AsyncIterator[Ledger]:
-    async with open_ledger(f"sqlite://{Path(folder).resolve() / 'ledger.db'}", clock=CLOCK) as ledger:
+    async with open_ledger(f"sqlite://{folder}/ledger.db", clock=CLOCK) as ledger:
         yield ledger
 
 
