@@ -186,7 +186,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     progress_note: str = ""
     tag: str | None = None
     parent: str | None = None  # "{app}/{run_id}"
-    webhook: str | None = None
+    webhook: str | None = None  # the URLs of all who asked for it, separated by spaces
     traceparent: str | None = None
     terms: Terms = Terms()
     mark: int = 0  # runs of its lane ahead of it plus those leased before it, at acceptance
