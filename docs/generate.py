@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints, is_typeddict
 
 import click
 import msgspec
 
 from penstock.model import app as app_spec
-from penstock.model.candidate import KubernetesCandidate, PoolCandidate, VmCandidate
+from penstock.model.candidate import KubernetesCandidate, Placement, PoolCandidate, VmCandidate
 from penstock.model.fleet import WorkerState
 from penstock.model.placement import Code, Phase
 from penstock.model.run import AttemptState, Reason, State
@@ -130,7 +130,7 @@ def _shown(default: Any) -> str:
             return f"`{default}`"
 
 
-_NOT_OPENED: Final = (app_spec.Placement, app_spec.Server)
+_NOT_OPENED: Final = (Placement, app_spec.Server)
 
 
 def _of_record(kind: type[msgspec.Struct], at: str = "") -> Callable[[], str]:
@@ -161,7 +161,14 @@ def _handler() -> str:
     return "\n".join([*told, *(_callable("## ", function) for function in (current_run, current_runs))])
 
 
-_FOR_THE_LOOP: Final = {"cancel", "stop"}
+_FOR_THE_LOOP: Final = {"CurrentRun.cancel", "CurrentRun.stop"}
+
+
+def _client() -> str:
+    from penstock.client import Answer, Apps, Client, Patience, RunCancelled, RunFailed, Ticket, Unfinished, Unreachable
+
+    kinds = (Client, Apps, Ticket, Answer, Patience, RunFailed, RunCancelled, Unfinished, Unreachable)
+    return "\n".join(_class(kind) for kind in kinds)
 
 
 def _class(kind: type) -> str:
@@ -172,24 +179,39 @@ def _class(kind: type) -> str:
         and name not in _FOR_THE_LOOP
         and (inspect.isfunction(member) or isinstance(member, property))
     ]
-    return "\n".join([f"## `{kind.__name__}`\n\n{_prose(kind)}", *members])
+    return "\n".join([f"## `{kind.__name__}`\n\n{_prose(kind)}", *_held(kind), *members])
+
+
+def _held(kind: type) -> Iterator[str]:
+    """Give the fields of a record, one a line."""
+    if issubclass(kind, msgspec.Struct) or is_typeddict(kind):
+        annotations = inspect.get_annotations(kind)
+        yield "".join(f"* `{name}: {annotation}`\n" for name, annotation in annotations.items())
 
 
 def _callable(mark: str, member: Any) -> str:
     if isinstance(member, property):
+        assert member.fget is not None
         return f"{mark}`{member.fget.__name__}`\n\n{_prose(member)}"
     return f"{mark}`{member.__name__}{_signature(member)}`\n\n{_prose(member)}"
 
 
 def _signature(function: Callable[..., Any]) -> str:
     shown = inspect.signature(function)
-    given = [_parameter(part) for part in shown.parameters.values() if part.name != "self"]
+    given, named = [], False
+    for part in shown.parameters.values():
+        if part.kind is part.KEYWORD_ONLY and not named:
+            given.append("*")
+            named = True
+        if part.name != "self":
+            given.append(_parameter(part))
     return f"({', '.join(given)}) -> {shown.return_annotation}"
 
 
 def _parameter(part: inspect.Parameter) -> str:
+    stars = {part.VAR_POSITIONAL: "*", part.VAR_KEYWORD: "**"}.get(part.kind, "")
     default = "" if part.default is part.empty else f" = {part.default!r}"
-    return f"{part.name}: {part.annotation}{default}"
+    return f"{stars}{part.name}: {part.annotation}{default}"
 
 
 def _prose(thing: Any) -> str:
@@ -280,6 +302,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "candidate-pool": _of_record(PoolCandidate),
     "settings": _settings,
     "handler": _handler,
+    "client": _client,
     "routes": _routes,
     "commands": _commands,
 }

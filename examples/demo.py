@@ -66,6 +66,10 @@ class Api:
         found = {name.lower(): value for name, value in reply.getheaders()}
         return Answer(reply.status, found, content, time.perf_counter() - began)
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
     def infer(self, picture: bytes, **headers: str) -> Answer:
         """Ask what digit a picture shows."""
         return self.call("POST", "/v1/digits/infer", picture, Content_Type="image/png", **headers)
@@ -117,14 +121,15 @@ def platform(state: Path) -> Iterator[tuple[subprocess.Popen[bytes], Api]]:
     command = [str(Path(sys.executable).with_name("penstock")), "up", "--port", str(port), "--state", str(state)]
     with (state / "platform.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
+    api = Api(port)
     try:
-        api = Api(port)
         until(lambda: ready(process, api), "the platform is ready")
         yield process, api
     except BaseException:
         print((state / "platform.log").read_text()[-4000:], file=sys.stderr)
         raise
     finally:
+        api.close()
         process.kill()
         process.wait()
         for orphan in ours(state):
