@@ -20,7 +20,9 @@ def main() -> int:
     rows: list[Row] = []
     for name in asked:
         print(f"measuring {name} ...", file=sys.stderr)
-        rows += import_module(f"bench.rows.{name}").measure()
+        for row in import_module(f"bench.rows.{name}").measure():
+            rows.append(row)
+            print(f"  {row.work}: {row.figure:,.4g} {row.unit}", file=sys.stderr)
     show(rows)
     print(f"written to {keep(rows, Path(__file__).with_name('results'))}", file=sys.stderr)
     return int(any(row.met is False for row in rows))

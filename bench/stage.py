@@ -80,6 +80,12 @@ class Stage:
         )
         assert status in (200, 201), answer
 
+    def read(self, path: str) -> Any:
+        """Give the JSON at a path, which must be there."""
+        status, answer = self.call("GET", path)
+        assert status == 200, (path, status, answer)
+        return answer
+
     def submit(self, app: str, body: Any, wait: float = 10) -> tuple[int, Any]:
         """Submit one input, waiting at most so many seconds."""
         data = json.dumps(body).encode()
@@ -87,14 +93,13 @@ class Stage:
 
     def workers(self, app: str) -> list[dict[str, Any]]:
         """Give the live workers of an app."""
-        return list(self.call("GET", f"/v1/workers?app={app}")[1]["items"])
+        return list(self.read(f"/v1/workers?app={app}")["items"])
 
     def depth(self, app: str) -> int:
         """Give the number of runs that have not ended."""
         waiting = 0
         for state in ("QUEUED", "RUNNING"):
-            _, page = self.call("GET", f"/v1/runs?app={app}&state={state}&limit=1")
-            waiting += len(page["items"])
+            waiting += len(self.read(f"/v1/runs?app={app}&state={state}&limit=1")["items"])
         return waiting
 
 

@@ -32,10 +32,10 @@ def _again(platform: Stage, number: int) -> float:
     killed = time.perf_counter()
     eventually(lambda: _attempt(platform, run, 2), "the second attempt")
     took = time.perf_counter() - killed
-    eventually(lambda: platform.call("GET", run)[1]["state"] == "SUCCEEDED", "success")
+    eventually(lambda: platform.read(run)["state"] == "SUCCEEDED", "success")
     return took
 
 
 def _attempt(platform: Stage, run: str, epoch: int) -> str | None:
-    attempts = platform.call("GET", run)[1]["attempts"]
+    attempts = platform.read(run)["attempts"]
     return attempts[epoch - 1]["worker_uid"] if len(attempts) >= epoch else None
