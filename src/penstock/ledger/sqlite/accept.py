@@ -7,20 +7,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from msgspec.structs import replace
-
-from penstock.errors import Conflict, Gone, NotFound, PenstockError
+from penstock.errors import PenstockError
 from penstock.ledger.commands import Accept, Acceptance, Accepted, Again, NewRun, Pin
+from penstock.ledger.sql.book import PIN_SECONDS
+from penstock.ledger.sql.intake import Key, Start, by_key, by_pin, joined, key_of, new_run, refusal, run_row, same
+from penstock.ledger.sql.rows import RUN, RUN_TABLES, payload_row, run_of
 from penstock.model.run import Run, State
 
-from .book import PIN_SECONDS
-from .rows import RUN, RUN_TABLES, Row, as_json, payload_row, run_of
-from .terms import encode_terms
-from .transaction import Transaction
+from .transaction import Transaction, as_json
 
 __all__ = ["LATEST", "accept", "again"]
-
-Key = tuple[str, str, str]
 
 LATEST: Final = (
     f"SELECT {RUN} FROM {RUN_TABLES} WHERE r.key = ? AND r.tenant = ? AND r.app = ? ORDER BY r.generation DESC LIMIT 1"
@@ -85,9 +81,7 @@ class _Intake:
         run = None if row is None else self._run(row[1])
         if run is None:
             return None
-        if row[0] != pin.fingerprint:
-            return Accepted(Acceptance.MISMATCH, run)
-        return self._answer(Acceptance.HIT if run.terminal else Acceptance.JOINED, run)
+        return self._answer(by_pin(pin, row[0], run), run)
 
     def _pin(self, pin: Pin, run_id: str) -> None:
         self._tx.db.execute(
@@ -106,20 +100,19 @@ class _Intake:
 
     def _by_key(self, command: Accept) -> Accepted:
         asked = command.run
-        key = (asked.key, asked.tenant, asked.app)
+        key = key_of(asked)
         latest = self._new.get(key)
         if latest is None:
             row = self._tx.db.execute(LATEST, key).fetchone() if asked.key in self._known else None
             if row is None:
                 return self._create(asked, 1)
             latest = run_of(row)
-        if latest.id == asked.id:
-            return self._answer(Acceptance.CREATED, latest)
-        if not latest.terminal:
-            return self._answer(Acceptance.JOINED, self._join(key, latest, asked))
-        if latest.state is State.SUCCEEDED and latest.purged_at is None and command.reuse:
-            return Accepted(Acceptance.HIT, latest)
-        return self._create(asked, latest.generation + 1)
+        how = by_key(latest, asked.id, reuse=command.reuse)
+        if isinstance(how, Start):
+            return self._create(asked, latest.generation + 1)
+        if how is Acceptance.JOINED:
+            latest = self._join(key, latest, asked)
+        return self._answer(how, latest)
 
     def _answer(self, how: Acceptance, run: Run) -> Accepted:
         line = self._tx.lines.find(run.app, run.lane)
@@ -128,16 +121,16 @@ class _Intake:
 
     def _join(self, key: Key, run: Run, asked: NewRun) -> Run:
         """Add what the joiner brings: a higher priority, a webhook of its own."""
-        joined = replace(run, priority=max(run.priority, asked.priority), webhook=_both(run.webhook, asked.webhook))
-        if joined == run:
+        after = joined(run, asked)
+        if after == run:
             return run
         if key in self._new:
-            self._new[key] = joined
+            self._new[key] = after
         else:
             self._tx.db.execute(
-                "UPDATE runs SET priority = ?, webhook = ? WHERE seq = ?", (joined.priority, joined.webhook, run.seq)
+                "UPDATE runs SET priority = ?, webhook = ? WHERE seq = ?", (after.priority, after.webhook, run.seq)
             )
-        return joined
+        return after
 
     def _create(self, asked: NewRun, generation: int) -> Accepted:
         tx = self._tx
@@ -146,8 +139,8 @@ class _Intake:
         ahead = line.queued
         share.weight = asked.weight
         share.join(in_line=True)
-        run = _new_run(asked, generation, next(tx.sequence), line.leased_total + ahead, tx.now)
-        self._new[asked.key, asked.tenant, asked.app] = run
+        run = new_run(asked, generation, next(tx.sequence), line.leased_total + ahead, tx.now)
+        self._new[key_of(asked)] = run
         self._shares[run.seq] = share.id
         return Accepted(Acceptance.CREATED, run, ahead)
 
@@ -155,67 +148,10 @@ class _Intake:
         new = self._new.values()
         if new:
             db = self._tx.db
-            db.executemany(_INSERT, [_row(run, self._shares[run.seq]) for run in new])
+            db.executemany(_INSERT, [run_row(run, self._shares[run.seq]) for run in new])
             db.executemany(
                 "INSERT INTO bodies VALUES (?, ?, ?, ?, ?, ?)", [payload_row(run.seq, run.body) for run in new]
             )
-
-
-def _both(first: str | None, second: str | None) -> str | None:
-    """Give the URLs of two joiners, separated by a space, which no URL holds."""
-    urls = dict.fromkeys(f"{first or ''} {second or ''}".split())
-    return " ".join(urls) or None
-
-
-def _new_run(asked: NewRun, generation: int, seq: int, mark: int, now: float) -> Run:
-    return Run(
-        id=asked.id,
-        seq=seq,
-        tenant=asked.tenant,
-        app=asked.app,
-        lane=asked.lane,
-        key=asked.key,
-        generation=generation,
-        spec_generation=asked.spec_generation,
-        state=State.QUEUED,
-        priority=asked.priority,
-        sha256=asked.sha256,
-        body=asked.body,
-        tag=asked.tag,
-        parent=asked.parent,
-        webhook=asked.webhook,
-        traceparent=asked.traceparent,
-        terms=asked.terms,
-        mark=mark,
-        created_at=now,
-        queued_at=now,
-        expires_at=now + asked.terms.queue_ttl_seconds,
-    )
-
-
-def _row(run: Run, share: int) -> Row:
-    return (
-        run.seq,
-        run.id,
-        share,
-        run.priority,
-        run.queued_at,
-        run.expires_at,
-        run.tenant,
-        run.app,
-        run.lane.value,
-        run.key,
-        run.generation,
-        run.spec_generation,
-        encode_terms(run.terms),
-        run.mark,
-        run.sha256,
-        run.tag,
-        run.parent,
-        run.webhook,
-        run.traceparent,
-        run.created_at,
-    )
 
 
 # ------------------------------------------------------------------ once more
@@ -228,45 +164,16 @@ def again(tx: Transaction, commands: Sequence[Again]) -> list[Accepted | Penstoc
 
 def _again(tx: Transaction, command: Again) -> Accepted | PenstockError:
     row = tx.db.execute(_BY_ID, (command.run_id,)).fetchone()
-    if row is None:
-        return NotFound(f"there is no run {command.run_id}")
-    failed = run_of(row)
-    latest = run_of(tx.db.execute(LATEST, (failed.key, failed.tenant, failed.app)).fetchone())
-    if latest.id == command.new_id:
-        return Accepted(Acceptance.CREATED, latest)
-    refusal = _refusal(failed)
-    if refusal is not None:
-        return refusal
-    if not latest.terminal:
-        return Accepted(Acceptance.JOINED, latest)
-    if latest.state is State.SUCCEEDED and latest.purged_at is None:
-        return Accepted(Acceptance.HIT, latest)
-    return _Intake(tx).start(_same(tx, failed, command), latest.generation + 1)
-
-
-def _refusal(run: Run) -> PenstockError | None:
-    if run.purged_at is not None:
-        return Gone("the run was purged, and its body with it; submit the input again")
-    if run.state is not State.FAILED:
-        return Conflict(f"run {run.id} is {run.state}: only a FAILED one can be started again")
-    return None
-
-
-def _same(tx: Transaction, failed: Run, command: Again) -> NewRun:
-    return NewRun(
-        id=command.new_id,
-        tenant=failed.tenant,
-        app=failed.app,
-        lane=failed.lane,
-        key=failed.key,
-        spec_generation=failed.spec_generation,
-        body=failed.body,
-        sha256=failed.sha256,
-        priority=failed.priority,
-        tag=failed.tag,
-        parent=failed.parent,
-        webhook=failed.webhook,
-        traceparent=failed.traceparent,
-        terms=command.terms or failed.terms,
-        weight=tx.lines.share_of(tx.db, failed.app, failed.lane, failed.tenant).weight,
-    )
+    failed = None if row is None else run_of(row)
+    refused = refusal(failed, command)
+    if failed is None:
+        assert refused is not None
+        return refused
+    latest = run_of(tx.db.execute(LATEST, key_of(failed)).fetchone())
+    how = by_key(latest, command.new_id, reuse=True)
+    if refused is not None and how is not Acceptance.CREATED:
+        return refused
+    if isinstance(how, Start):
+        weight = tx.lines.share_of(tx.db, failed.app, failed.lane, failed.tenant).weight
+        return _Intake(tx).start(same(failed, command, weight), latest.generation + 1)
+    return Accepted(how, latest)

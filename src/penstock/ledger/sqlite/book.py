@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
-from penstock.ledger.chain import FIRST, link
-from penstock.ledger.commands import Answer, Audit, AuditRow, KeepPin, Lead, Pinned, Remember, TakeLead, TakePin
+from penstock.ledger.chain import FIRST
+from penstock.ledger.commands import Audit, KeepPin, Lead, Pinned, Remember, TakeLead, TakePin
+from penstock.ledger.sql.book import KEPT_PER_APP, PIN_SECONDS, chained, led, pinned
 
 from .transaction import Transaction
 
-__all__ = ["PIN_SECONDS", "audit", "keep_pin", "remember", "take_lead", "take_pin"]
-
-PIN_SECONDS: Final = 86_400.0
-_BUSY_SECONDS: Final = 60.0
-_KEPT_PER_APP: Final = 1_000
+__all__ = ["audit", "keep_pin", "remember", "take_lead", "take_pin"]
 
 # ------------------------------------------------------------------ decisions and events
 
@@ -46,7 +42,7 @@ def remember(tx: Transaction, commands: Sequence[Remember]) -> list[None]:
         (_PRUNE_DECISIONS, {decision.app for decision in decisions}),
         (_PRUNE_EVENTS, {event.app for event in events}),
     ):
-        db.executemany(prune, [{"app": app, "kept": _KEPT_PER_APP} for app in sorted(apps)])
+        db.executemany(prune, [{"app": app, "kept": KEPT_PER_APP} for app in sorted(apps)])
     return [None] * len(commands)
 
 
@@ -55,25 +51,8 @@ def remember(tx: Transaction, commands: Sequence[Remember]) -> list[None]:
 
 def audit(tx: Transaction, commands: Sequence[Audit]) -> list[None]:
     """Append rows, each chained to the one before it."""
-    last = tx.db.execute("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetchone() or (0, FIRST)
-    rows = []
-    number, previous = last
-    for command in commands:
-        number += 1
-        row = AuditRow(
-            id=number,
-            at=tx.now,
-            tenant=command.tenant,
-            subject=command.subject,
-            action=command.action,
-            object=command.object,
-            result=command.result,
-            reason=command.reason,
-            request_id=command.request_id,
-            previous=previous,
-        )
-        previous = link(row)
-        rows.append(msgspec.structs.astuple(replace(row, hash=previous)))
+    number, previous = tx.db.execute("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetchone() or (0, FIRST)
+    rows = [msgspec.structs.astuple(row) for row in chained(commands, number, previous, tx.now)]
     tx.db.executemany("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     return [None] * len(commands)
 
@@ -88,14 +67,11 @@ def take_lead(tx: Transaction, commands: Sequence[TakeLead]) -> list[Lead]:
 
 def _take_lead(tx: Transaction, command: TakeLead) -> Lead:
     row = tx.db.execute("SELECT holder, term, until FROM leads WHERE name = ?", (command.name,)).fetchone()
-    holder, term, until = row or ("", 0, 0.0)
-    if holder != command.holder:
-        if until > tx.now:
-            return Lead(held=False, term=term, holder=holder, until=until)
-        term += 1
-    until = tx.now + command.ttl_seconds
-    tx.db.execute("INSERT OR REPLACE INTO leads VALUES (?, ?, ?, ?)", (command.name, command.holder, term, until))
-    return Lead(held=True, term=term, holder=command.holder, until=until)
+    lead = led(row, command, tx.now)
+    if lead.held:
+        row = (command.name, lead.holder, lead.term, lead.until)
+        tx.db.execute("INSERT OR REPLACE INTO leads VALUES (?, ?, ?, ?)", row)
+    return lead
 
 
 # ------------------------------------------------------------------ pins
@@ -112,19 +88,13 @@ def _take_pin(tx: Transaction, command: TakePin) -> Pinned:
         "SELECT fingerprint, status, body, content_type, taken_at FROM pins WHERE scope = ? AND key = ? AND taken_at > ?",
         (pin.scope, pin.key, tx.now - PIN_SECONDS),
     ).fetchone()
-    if row is not None:
-        fingerprint, status, body, content_type, taken_at = row
-        if fingerprint != pin.fingerprint:
-            return Pinned("mismatch")
-        if status is not None:
-            return Pinned("answer", Answer(status, body, content_type))
-        if taken_at > tx.now - _BUSY_SECONDS:
-            return Pinned("busy")
-    tx.db.execute(
-        "INSERT OR REPLACE INTO pins (scope, key, fingerprint, taken_at) VALUES (?, ?, ?, ?)",
-        (pin.scope, pin.key, pin.fingerprint, tx.now),
-    )
-    return Pinned("fresh")
+    found = pinned(row, pin, tx.now)
+    if found.how == "fresh":
+        tx.db.execute(
+            "INSERT OR REPLACE INTO pins (scope, key, fingerprint, taken_at) VALUES (?, ?, ?, ?)",
+            (pin.scope, pin.key, pin.fingerprint, tx.now),
+        )
+    return found
 
 
 def keep_pin(tx: Transaction, commands: Sequence[KeepPin]) -> list[None]:

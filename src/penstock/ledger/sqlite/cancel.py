@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from penstock.ledger.commands import Cancel, Cancelled, Clear, Fail
-from penstock.model.run import AttemptState, Reason, Run, State, Verdict
+from penstock.ledger.sql import verdicts
+from penstock.ledger.sql.moves import Moves
+from penstock.model.run import Run
 
-from .moves import Ending, Held, Moves, hold, hold_found
+from .moves import hold, hold_found, write_moves
 from .transaction import Transaction
 
 __all__ = ["cancel", "clear", "fail"]
@@ -24,26 +26,11 @@ _LIVE_RUNS: Final = """
 
 def cancel(tx: Transaction, commands: Sequence[Cancel]) -> list[Cancelled]:
     """Cancel runs that are not terminal."""
-    moves = Moves(tx)
+    moves = Moves(tx.now)
     held = hold(tx, [command.run_id for command in commands])
-    outcomes = [_cancel(moves, command, held.get(command.run_id)) for command in commands]
-    moves.write()
+    outcomes = [verdicts.cancel(moves, command, held.get(command.run_id)) for command in commands]
+    write_moves(tx, moves)
     return outcomes
-
-
-def _cancel(moves: Moves, command: Cancel, held: Held | None) -> Cancelled:
-    if held is None or held.run.terminal:
-        return Cancelled(changed=False, run=None if held is None else held.run)
-    return Cancelled(changed=True, run=_stop(moves, held, command.reason, command.message))
-
-
-def _stop(moves: Moves, held: Held, reason: Reason, message: str) -> Run:
-    run = held.run
-    if run.state is State.RUNNING:
-        # Its worker learns of it at its next heartbeat, and holds what it reserved until then.
-        moves.end_attempt(held, Ending(AttemptState.CANCELLED, reason, message, live=True))
-    verdict = Verdict(State.CANCELLED, reason, run.failures, run.deaths, AttemptState.CANCELLED)
-    return moves.move(held, verdict, message)
 
 
 def clear(tx: Transaction, commands: Sequence[Clear]) -> list[tuple[Run, ...]]:
@@ -52,25 +39,17 @@ def clear(tx: Transaction, commands: Sequence[Clear]) -> list[tuple[Run, ...]]:
 
 
 def _clear(tx: Transaction, command: Clear) -> tuple[Run, ...]:
-    moves = Moves(tx)
+    moves = Moves(tx.now)
     found = tx.db.execute(_LIVE_RUNS, {"app": command.app, "limit": command.limit})
-    runs = tuple(_stop(moves, held, command.reason, "") for held in hold_found(tx, found))
-    moves.write()
+    runs = tuple(verdicts.stop(moves, held, command.reason, "") for held in hold_found(tx, found))
+    write_moves(tx, moves)
     return runs
 
 
 def fail(tx: Transaction, commands: Sequence[Fail]) -> list[Cancelled]:
     """Fail runs that wait."""
-    moves = Moves(tx)
+    moves = Moves(tx.now)
     held = hold(tx, [command.run_id for command in commands])
-    outcomes = [_fail(moves, command, held.get(command.run_id)) for command in commands]
-    moves.write()
+    outcomes = [verdicts.fail(moves, command, held.get(command.run_id)) for command in commands]
+    write_moves(tx, moves)
     return outcomes
-
-
-def _fail(moves: Moves, command: Fail, held: Held | None) -> Cancelled:
-    if held is None or held.run.state is not State.QUEUED:
-        return Cancelled(changed=False, run=None if held is None else held.run)
-    run = held.run
-    verdict = Verdict(State.FAILED, command.reason, run.failures, run.deaths, AttemptState.FAILED)
-    return Cancelled(changed=True, run=moves.move(held, verdict, command.message))

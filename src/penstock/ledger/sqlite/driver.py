@@ -21,7 +21,7 @@ from . import read
 from .database import Database
 from .errors import translated, translation
 from .group import apply
-from .lines import Lines
+from .lines import SavedLines
 from .transaction import Transaction
 
 __all__ = ["SqliteLedger", "connect"]
@@ -54,7 +54,7 @@ class SqliteLedger:
         self.features = _IN_A_FILE if path else _IN_MEMORY
         self._database = Database(path)
         self._clock = clock
-        self._lines = Lines()
+        self._lines = SavedLines()
         self._lines_known = False
         self._sequence: Iterator[int] = itertools.count(1)
 
@@ -123,7 +123,7 @@ class SqliteLedger:
         if tx.db.in_transaction:
             tx.db.execute("ROLLBACK")
 
-    def _current_lines(self) -> Lines:
+    def _current_lines(self) -> SavedLines:
         """Give the counters; they are read again after a transaction that was not kept."""
         if not self._lines_known:
             self._lines.load(self._database.writer)

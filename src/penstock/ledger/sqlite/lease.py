@@ -9,24 +9,36 @@ comes before the sweep does.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from penstock.ledger.commands import Grant, Lease, Leased
+from penstock.ledger.sql.leasing import ASKER, Asker, attempt_row, grant_of, pick, refusal
+from penstock.ledger.sql.lines import Line, Share
+from penstock.ledger.sql.rows import RUN_TABLES, RUN_WIDTH, Row, columns, run_of
 from penstock.model.fleet import WorkerState
 from penstock.model.run import Run
 
-from .lines import Line, Share
-from .rows import LEASED_RUN, RUN_TABLES, RUN_WIDTH, Row, run_of
 from .transaction import Transaction
 
 __all__ = ["lease"]
 
+# A lease reads its runs as they will be after it.
+_LEASED_RUN: Final = columns(
+    state="'RUNNING'",
+    reason="NULL",
+    message="''",
+    epoch="r.epoch + 1",
+    head="0",
+    progress="NULL",
+    progress_note="''",
+    started_at=":now",
+)
 _NEXT: Final = f"""
-    SELECT {LEASED_RUN}, c.bytes FROM {RUN_TABLES} LEFT JOIN checkpoints c ON c.seq = r.seq
+    SELECT {_LEASED_RUN}, c.bytes FROM {RUN_TABLES} LEFT JOIN checkpoints c ON c.seq = r.seq
     WHERE r.share = :share AND r.in_line = 1 ORDER BY r.head DESC, r.priority DESC, r.seq LIMIT :count"""
 _RUN: Final = """
     UPDATE runs SET
@@ -40,13 +52,16 @@ _ATTEMPT: Final = """
     VALUES (?, ?, 'LEASED', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
-class _Asker(msgspec.Struct, frozen=True):
-    uid: str
-    app: str
-    state: str
-    node: str | None
-    candidate: str | None
-    gpu_ids: str
+class _Turn(msgspec.Struct, frozen=True, gc=False):
+    """A run that may be leased next, as it would be after that, and the share that it is taken from."""
+
+    share: Share
+    run: Run
+    checkpoint: bytes | None
+
+    @property
+    def alone(self) -> bool:
+        return self.run.alone
 
 
 def lease(tx: Transaction, commands: Sequence[Lease]) -> list[Leased]:
@@ -56,37 +71,25 @@ def lease(tx: Transaction, commands: Sequence[Lease]) -> list[Leased]:
 
 def _lease(tx: Transaction, command: Lease) -> Leased:
     asker = _asker(tx, command.worker_uid)
-    refused = _refusal(asker, command)
+    refused = refusal(asker, command)
     if asker is None or refused:
         return Leased(refused=refused)
     line = tx.lines.find(command.app, command.lane)
     if line is None:
         _note_lease(tx, asker, 0)
         return Leased()
-    picked, alone_waits = _pick(_in_turn(tx, line, command.count), idle=command.idle)
+    picked, alone_waits = pick(deque(_in_turn(tx, line, command.count)), command.count, idle=command.idle)
     grants = _grant(tx, asker, command.replica, picked)
     _note_lease(tx, asker, len(grants))
     return Leased(grants=grants, left=line.in_line, alone_waits=alone_waits)
 
 
-def _asker(tx: Transaction, uid: str) -> _Asker | None:
-    row = tx.db.execute(
-        "SELECT uid, app, state, node, candidate, gpu_ids FROM workers WHERE uid = ?", (uid,)
-    ).fetchone()
-    return None if row is None else _Asker(*row)
+def _asker(tx: Transaction, uid: str) -> Asker | None:
+    row = tx.db.execute(f"SELECT {ASKER} FROM workers WHERE uid = ?", (uid,)).fetchone()
+    return None if row is None else Asker(*row)
 
 
-def _refusal(asker: _Asker | None, command: Lease) -> str:
-    if asker is None:
-        return f"worker {command.worker_uid} is unknown"
-    if asker.app != command.app:
-        return f"worker {asker.uid} is of app {asker.app}"
-    if asker.state not in {WorkerState.STARTING, WorkerState.IDLE}:
-        return f"worker {asker.uid} is {asker.state}"
-    return ""
-
-
-def _note_lease(tx: Transaction, asker: _Asker, granted: int) -> None:
+def _note_lease(tx: Transaction, asker: Asker, granted: int) -> None:
     """Count what a worker was given; its first lease makes it IDLE. An empty one of a known worker writes nothing."""
     if granted or asker.state == WorkerState.STARTING:
         tx.db.execute(
@@ -99,67 +102,27 @@ def _note_lease(tx: Transaction, asker: _Asker, granted: int) -> None:
 # ------------------------------------------------------------------ whose turn
 
 
-def _in_turn(tx: Transaction, line: Line, count: int) -> Iterator[tuple[Share, Row]]:
-    """Give the next runs of a line in the ledger's order, each with the share that it is taken from."""
+def _in_turn(tx: Transaction, line: Line, count: int) -> Iterator[_Turn]:
+    """Give the next runs of a line in the ledger's order."""
     turns = line.turns(count)
     rows = {share: _next(tx, share, most) for share, most in Counter(turns).items()}
     for share in turns:
         row = next(rows[share], None)
         if row is not None:
-            yield share, row
+            yield _Turn(share, run_of(row), row[RUN_WIDTH])
 
 
 def _next(tx: Transaction, share: Share, count: int) -> Iterator[Row]:
     return iter(tx.db.execute(_NEXT, {"now": tx.now, "share": share.id, "count": count}).fetchall())
 
 
-def _pick(runs: Iterator[tuple[Share, Row]], *, idle: bool) -> tuple[list[tuple[Share, Run, Row]], bool]:
-    """Take runs up to the first that must be alone; tells too whether such a one is first and the asker is busy."""
-    picked: list[tuple[Share, Run, Row]] = []
-    for share, row in runs:
-        run = run_of(row)
-        if not run.alone:
-            picked.append((share, run, row))
-        elif picked:
-            break
-        elif idle:
-            return [(share, run, row)], False
-        else:
-            return [], True
-    return picked, False
-
-
 # ------------------------------------------------------------------ the grant
 
 
-def _grant(tx: Transaction, asker: _Asker, replica: int, picked: Sequence[tuple[Share, Run, Row]]) -> tuple[Grant, ...]:
+def _grant(tx: Transaction, asker: Asker, replica: int, picked: Sequence[_Turn]) -> tuple[Grant, ...]:
     now = tx.now
-    grants = []
-    attempts = []
-    for share, run, row in picked:
-        until = now + run.terms.lease_seconds
-        deadline = now + run.terms.run_deadline_seconds
-        grants.append(
-            Grant(run=run, lease_until=until, deadline_at=deadline, alone=run.alone, checkpoint=row[RUN_WIDTH])
-        )
-        attempts.append(
-            (
-                run.seq,
-                run.epoch,
-                asker.uid,
-                replica,
-                run.alone,
-                now,
-                until,
-                deadline,
-                min(until, deadline),
-                share.lease(),
-                asker.node,
-                asker.candidate,
-                asker.gpu_ids,
-            )
-        )
-    if grants:
-        tx.db.executemany(_RUN, [(now, now, run.seq) for _, run, _ in picked])
+    attempts = [attempt_row(asker, replica, turn.run, turn.share, now) for turn in picked]
+    if attempts:
+        tx.db.executemany(_RUN, [(now, now, turn.run.seq) for turn in picked])
         tx.db.executemany(_ATTEMPT, attempts)
-    return tuple(grants)
+    return tuple(grant_of(turn.run, turn.checkpoint, now) for turn in picked)

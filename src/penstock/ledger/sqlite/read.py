@@ -12,13 +12,14 @@ from typing import Any, Final
 import msgspec
 
 from penstock.ledger.commands import AuditRow, LaneCount, RunFilter
+from penstock.ledger.sql.lines import Line
+from penstock.ledger.sql.rows import ATTEMPT, LISTED_RUN, RUN, RUN_TABLES, WORKER, attempt_of, run_of, worker_of
 from penstock.model.fleet import Worker
 from penstock.model.placement import AppEvent, Decision
 from penstock.model.run import TERMINAL, Attempt, Run, State
 
 from .accept import LATEST
-from .lines import Line
-from .rows import ATTEMPT, LISTED_RUN, RUN, RUN_TABLES, WORKER, as_json, attempt_of, run_of, worker_of
+from .transaction import as_json
 
 __all__ = [
     "attempts",

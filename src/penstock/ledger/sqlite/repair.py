@@ -8,16 +8,15 @@ from typing import Final
 from msgspec.structs import replace
 
 from penstock.ledger.commands import Gap, Mend, Sweep
-from penstock.model.run import AttemptState, Payload, Reason, Run, State, Verdict, after_death
+from penstock.ledger.sql import verdicts
+from penstock.ledger.sql.book import ENDED_WORKER_SECONDS, PIN_SECONDS, TOMBSTONE_SECONDS, purged
+from penstock.ledger.sql.moves import Moves
+from penstock.model.run import Run
 
-from .book import PIN_SECONDS
-from .moves import Ending, Held, Moves, hold_found
+from .moves import hold_found, write_moves
 from .transaction import Transaction
 
 __all__ = ["gap", "mend"]
-
-_TOMBSTONE_SECONDS: Final = 7 * 86_400.0
-_ENDED_WORKER_SECONDS: Final = 14 * 86_400.0
 
 
 def mend(tx: Transaction, commands: Sequence[Mend]) -> list[tuple[Run, ...]]:
@@ -34,37 +33,19 @@ _DEADLINES: Final = """
 
 
 def _leases(tx: Transaction, limit: int) -> list[Run]:
-    moves = Moves(tx)
-    runs = []
+    moves = Moves(tx.now)
     for held in hold_found(tx, tx.db.execute(_LEASES, (tx.now, tx.now, limit))):
-        if held.run.state is State.RUNNING:
-            runs.append(_lost(moves, held))
-        else:
-            moves.release(held)  # it was cancelled or timed out before, and its worker never answered
-    moves.write()
-    return runs
-
-
-def _lost(moves: Moves, held: Held) -> Run:
-    run = held.run
-    verdict = after_death(run.terms, failures=run.failures, deaths=run.deaths, alone=held.attempt_alone, killed=False)
-    message = "its worker fell silent until the lease had run out"
-    moves.end_attempt(held, Ending(verdict.attempt, Reason.LEASE_LOST, message))
-    return moves.move(held, verdict, message)
+        verdicts.lose(moves, held)
+    write_moves(tx, moves)
+    return moves.runs
 
 
 def _deadlines(tx: Transaction, limit: int) -> list[Run]:
-    moves = Moves(tx)
-    runs = []
+    moves = Moves(tx.now)
     for held in hold_found(tx, tx.db.execute(_DEADLINES, (tx.now, tx.now, limit))):
-        run = held.run
-        message = f"the attempt ran longer than {run.terms.run_deadline_seconds:g} s"
-        # Its worker learns of it at its next heartbeat, and holds what it reserved until then.
-        moves.end_attempt(held, Ending(AttemptState.FAILED, Reason.DEADLINE_EXCEEDED, message, live=True))
-        verdict = Verdict(State.FAILED, Reason.DEADLINE_EXCEEDED, run.failures + 1, run.deaths, AttemptState.FAILED)
-        runs.append(moves.move(held, verdict, message))
-    moves.write()
-    return runs
+        verdicts.time_out(moves, held)
+    write_moves(tx, moves)
+    return moves.runs
 
 
 # ------------------------------------------------------------------ runs that wait
@@ -75,14 +56,11 @@ _DUE: Final = """
 
 
 def _queue_ttl(tx: Transaction, limit: int) -> list[Run]:
-    moves = Moves(tx)
-    runs = []
+    moves = Moves(tx.now)
     for held in hold_found(tx, tx.db.execute(_EXPIRED, (tx.now, limit))):
-        run = held.run
-        verdict = Verdict(State.FAILED, Reason.QUEUE_EXPIRED, run.failures, run.deaths, AttemptState.FAILED)
-        runs.append(moves.move(held, verdict, f"it waited longer than {run.terms.queue_ttl_seconds:g} s"))
-    moves.write()
-    return runs
+        verdicts.expire(moves, held)
+    write_moves(tx, moves)
+    return moves.runs
 
 
 def _due(tx: Transaction, limit: int) -> list[Run]:
@@ -112,24 +90,16 @@ def _results(tx: Transaction, limit: int) -> list[Run]:
 
 def _purge(tx: Transaction, run: Run) -> Run:
     """Drop a run's bytes. The objects that nobody else needs stay named in it, so that they can be removed."""
-    body = run.body
-    if (
-        body.key is not None
-        and tx.db.execute(_SHARED_OBJECT, (run.key, run.tenant, run.app, run.seq, body.key)).fetchone()
-    ):
-        body = replace(body, key=None)  # another generation runs on this very object
-    db = tx.db
-    db.execute("UPDATE bodies SET bytes = NULL, object = ? WHERE seq = ?", (body.key, run.seq))
+    db, held = tx.db, run.body.key
+    named = (run.key, run.tenant, run.app, run.seq, held)
+    after = purged(run, tx.now, shared=held is not None and db.execute(_SHARED_OBJECT, named).fetchone() is not None)
+    db.execute("UPDATE bodies SET bytes = NULL, object = ? WHERE seq = ?", (after.body.key, run.seq))
     db.execute("UPDATE results SET bytes = NULL WHERE seq = ?", (run.seq,))
     db.execute("DELETE FROM checkpoints WHERE seq = ?", (run.seq,))
     db.execute(
-        "UPDATE runs SET purged_at = ?, keep_until = ? WHERE seq = ?", (tx.now, tx.now + _TOMBSTONE_SECONDS, run.seq)
+        "UPDATE runs SET purged_at = ?, keep_until = ? WHERE seq = ?", (tx.now, tx.now + TOMBSTONE_SECONDS, run.seq)
     )
-    return replace(run, body=_emptied(body), result=run.result and _emptied(run.result), purged_at=tx.now)
-
-
-def _emptied(payload: Payload) -> Payload:
-    return replace(payload, inline=None)
+    return after
 
 
 def _tombstones(tx: Transaction, limit: int) -> list[Run]:
@@ -138,7 +108,7 @@ def _tombstones(tx: Transaction, limit: int) -> list[Run]:
     for table in ("attempts", "results", "bodies", "checkpoints", "runs"):
         tx.db.executemany(f"DELETE FROM {table} WHERE seq = ?", seqs)  # noqa: S608  # the names stand above
     tx.db.execute(_FORGET_PINS, (tx.now - PIN_SECONDS, limit))
-    tx.db.execute(_FORGET_WORKERS, (tx.now - _ENDED_WORKER_SECONDS, limit))
+    tx.db.execute(_FORGET_WORKERS, (tx.now - ENDED_WORKER_SECONDS, limit))
     return runs
 
 

@@ -8,12 +8,13 @@ from typing import Final
 import msgspec
 
 from penstock.ledger.commands import Checkpoint, Extend, ExtendCode, Settle, SettleCode, Settled
-from penstock.model.run import Outcome, Reason, Report, Run, State, after_report
+from penstock.ledger.sql import verdicts
+from penstock.ledger.sql.moves import Held, Moves
+from penstock.ledger.sql.terms import decode_terms
+from penstock.model.run import State
 
-from .moves import Ending, Held, Moves, hold
-from .rows import as_json
-from .terms import decode_terms
-from .transaction import Transaction
+from .moves import hold, write_moves
+from .transaction import Transaction, as_json
 
 __all__ = ["checkpoint", "extend", "settle"]
 
@@ -22,45 +23,23 @@ __all__ = ["checkpoint", "extend", "settle"]
 
 def settle(tx: Transaction, commands: Sequence[Settle]) -> list[Settled]:
     """End attempts; a run that two reports name keeps the first."""
-    moves = Moves(tx)
+    moves = Moves(tx.now)
     held = hold(tx, [command.run_id for command in commands])
     outcomes = [_settle(tx, moves, command, held.get(command.run_id)) for command in commands]
-    moves.write()
+    write_moves(tx, moves)
     return outcomes
 
 
 def _settle(tx: Transaction, moves: Moves, command: Settle, held: Held | None) -> Settled:
-    if held is None:
-        return Settled(SettleCode.STALE)
+    return verdicts.settle(moves, command, held) or _late(tx, held, command.epoch)
+
+
+def _late(tx: Transaction, held: Held | None, epoch: int) -> Settled:
+    """Tell why the report of an attempt that is not the latest changes nothing."""
+    assert held is not None
     run = held.run
-    if run.state is State.RUNNING and run.epoch == command.epoch:
-        return Settled(SettleCode.OK, _end(moves, held, command.report))
-    if run.epoch == command.epoch and held.live:
-        moves.release(held)
-    return Settled(_late(tx, held, command.epoch), run)
-
-
-def _end(moves: Moves, held: Held, report: Report) -> Run:
-    run = held.run
-    verdict = after_report(run.terms, report, failures=run.failures, deaths=run.deaths, alone=held.attempt_alone)
-    blamed = report.outcome in {Outcome.FAILED, Outcome.RETRY}
-    reason = (report.reason or Reason.HANDLER_ERROR) if blamed else None
-    moves.end_attempt(held, Ending(verdict.attempt, reason, report.message, reported=True))
-    if report.outcome is not Outcome.RELEASED:
-        held.share.line.served(moves.seconds(held))
-    result = report.result if verdict.state is State.SUCCEEDED else None
-    return moves.move(held, verdict, report.message, result)
-
-
-def _late(tx: Transaction, held: Held, epoch: int) -> SettleCode:
-    """Tell why a report changes nothing."""
-    run = held.run
-    if run.epoch == epoch:
-        if held.reported:
-            return SettleCode.ALREADY
-        return SettleCode.CANCELLED if run.state is State.CANCELLED else SettleCode.STALE
     row = tx.db.execute("SELECT reported FROM attempts WHERE seq = ? AND epoch = ?", (run.seq, epoch)).fetchone()
-    return SettleCode.ALREADY if row == (1,) else SettleCode.STALE
+    return Settled(SettleCode.ALREADY if row == (1,) else SettleCode.STALE, run)
 
 
 # ------------------------------------------------------------------ on the way
@@ -94,13 +73,12 @@ def _going(tx: Transaction, commands: Sequence[Extend] | Sequence[Checkpoint]) -
             yield ExtendCode.LOST
             continue
         seq, state, epoch, terms, deadline = row
-        if epoch != command.epoch:
-            yield ExtendCode.LOST
-        elif state != State.RUNNING:
-            yield ExtendCode.CANCELLED if state == State.CANCELLED else ExtendCode.LOST
-        else:
+        code = verdicts.extended(State(state), epoch, command.epoch)
+        if code is ExtendCode.OK:
             until = tx.now + decode_terms(terms).lease_seconds
             yield _Going(seq, epoch, until, min(until, deadline))
+        else:
+            yield code
 
 
 def _renew(tx: Transaction, going: Sequence[_Going]) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from penstock.ledger.commands import AddWorker, EndWorker, GrantExit, NoteWorker, SeeWorkers
+from penstock.ledger.sql import verdicts
+from penstock.ledger.sql.moves import Held, Moves
+from penstock.ledger.sql.rows import encoded_gpu_ids, stored_state, worker_row
 from penstock.model.fleet import WorkerState
-from penstock.model.run import AttemptState, Outcome, Reason, Report, Run, State, after_death, after_report
+from penstock.model.run import Run
 
-from .moves import Ending, Held, Moves, hold_found
+from .moves import hold_found, write_moves
 from .transaction import Transaction
 
 __all__ = ["add_worker", "end_worker", "grant_exit", "note_worker", "see_workers"]
@@ -35,22 +35,7 @@ _HELD_BY: Final = "SELECT seq FROM attempts WHERE live = 1 AND worker_uid = ?"
 
 def add_worker(tx: Transaction, commands: Sequence[AddWorker]) -> list[None]:
     """Commit the rows of workers that are about to be created."""
-    for worker in (command.worker for command in commands):
-        tx.db.execute(
-            _ADD,
-            (
-                worker.uid,
-                worker.app,
-                worker.spec_generation,
-                _stored(worker.state),
-                worker.candidate,
-                worker.node,
-                _encoded(worker.gpu_ids),
-                worker.pid,
-                worker.instances,
-                tx.now,
-            ),
-        )
+    tx.db.executemany(_ADD, [worker_row(command.worker, tx.now) for command in commands])
     return [None] * len(commands)
 
 
@@ -60,18 +45,10 @@ def note_worker(tx: Transaction, commands: Sequence[NoteWorker]) -> list[bool]:
 
 
 def _note(tx: Transaction, command: NoteWorker) -> bool:
-    state = None if command.state is None else _stored(command.state)
-    gpu_ids = None if command.gpu_ids is None else _encoded(command.gpu_ids)
+    state = None if command.state is None else stored_state(command.state)
+    gpu_ids = None if command.gpu_ids is None else encoded_gpu_ids(command.gpu_ids)
     row = (state, command.pid, command.node, command.candidate, gpu_ids, command.uid)
     return tx.db.execute(_NOTE, row).rowcount == 1
-
-
-def _stored(state: WorkerState) -> str:
-    return WorkerState.IDLE if state is WorkerState.BUSY else state
-
-
-def _encoded(gpu_ids: tuple[int, ...]) -> str:
-    return msgspec.json.encode(gpu_ids).decode()
 
 
 def see_workers(tx: Transaction, commands: Sequence[SeeWorkers]) -> list[None]:
@@ -95,9 +72,9 @@ def _end(tx: Transaction, command: EndWorker) -> tuple[Run, ...]:
     if command.replica is None:
         row = (command.state, tx.now, command.exit_code, command.reason, command.message, command.uid)
         tx.db.execute(_END, row)
-    moves = Moves(tx)
-    runs = tuple(_end_attempts(moves, command, _held_by(tx, command)))
-    moves.write()
+    moves = Moves(tx.now)
+    runs = tuple(verdicts.end_worker(moves, command, _held_by(tx, command)))
+    write_moves(tx, moves)
     return runs
 
 
@@ -106,38 +83,6 @@ def _held_by(tx: Transaction, command: EndWorker) -> list[Held]:
         return hold_found(tx, tx.db.execute(_HELD_BY, (command.uid,)))
     return hold_found(tx, tx.db.execute(_HELD_BY + " AND replica = ?", (command.uid, command.replica)))
 
-
-def _end_attempts(moves: Moves, command: EndWorker, all_held: Sequence[Held]) -> list[Run]:
-    runs = []
-    beside = Counter(held.replica for held in all_held)
-    for held in all_held:
-        if held.run.state is State.RUNNING:
-            ended = _released if command.clean else _died
-            runs.append(ended(moves, command, held, alone=beside[held.replica] == 1))
-        else:
-            moves.release(held)
-    return runs
-
-
-def _released(moves: Moves, command: EndWorker, held: Held, *, alone: bool) -> Run:  # noqa: ARG001  # as _died
-    run = held.run
-    verdict = after_report(
-        run.terms, Report(Outcome.RELEASED), failures=run.failures, deaths=run.deaths, alone=held.attempt_alone
-    )
-    moves.end_attempt(held, Ending(AttemptState.LOST, message=command.message, exit_code=command.exit_code))
-    return moves.move(held, verdict, command.message)
-
-
-def _died(moves: Moves, command: EndWorker, held: Held, *, alone: bool) -> Run:
-    run = held.run
-    verdict = after_death(run.terms, failures=run.failures, deaths=run.deaths, alone=alone, killed=True)
-    message = command.message or "its worker died"
-    reason = Reason(command.reason) if command.reason in _REASONS else Reason.LEASE_LOST
-    moves.end_attempt(held, Ending(verdict.attempt, reason, message, command.exit_code))
-    return moves.move(held, verdict, message)
-
-
-_REASONS: Final = frozenset(Reason)
 
 # ------------------------------------------------------------------ leaving
 

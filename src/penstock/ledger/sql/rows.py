@@ -1,8 +1,10 @@
-"""How a row reads as a record: the columns of each question and the function that decodes them, side by side."""
+"""How a row reads as a record: the columns of each question and the function that decodes them, side by side.
+
+The tables `runs` (r), `bodies` (b), `results` (o), `attempts` (a) and `workers` (w) have these columns in every driver.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -14,26 +16,23 @@ from .terms import decode_terms
 
 __all__ = [
     "ATTEMPT",
-    "LEASED_RUN",
     "LISTED_RUN",
     "RUN",
     "RUN_TABLES",
     "RUN_WIDTH",
     "WORKER",
     "Row",
-    "as_json",
     "attempt_of",
+    "columns",
+    "encoded_gpu_ids",
     "payload_row",
     "run_of",
+    "stored_state",
     "worker_of",
+    "worker_row",
 ]
 
 Row = tuple[Any, ...]
-
-
-def as_json(values: Collection[str | int]) -> str:
-    """Give the text that `json_each` unfolds, for a question about many things at once."""
-    return msgspec.json.encode(values).decode()
 
 
 # ------------------------------------------------------------------ runs
@@ -86,24 +85,14 @@ _RUN_COLUMNS: Final = {
 RUN_WIDTH: Final = len(_RUN_COLUMNS)
 
 
-def _columns(**instead: str) -> str:
+def columns(**instead: str) -> str:
+    """Give the columns of a run, with other expressions in the place of some."""
     return ", ".join({**_RUN_COLUMNS, **instead}.values())
 
 
 RUN_TABLES: Final = "runs r JOIN bodies b ON b.seq = r.seq LEFT JOIN results o ON o.seq = r.seq"
-RUN: Final = _columns()
-# Lists go without bytes, and a lease reads its runs as they will be after it.
-LISTED_RUN: Final = _columns(body_bytes="NULL", result_bytes="NULL")
-LEASED_RUN: Final = _columns(
-    state="'RUNNING'",
-    reason="NULL",
-    message="''",
-    epoch="r.epoch + 1",
-    head="0",
-    progress="NULL",
-    progress_note="''",
-    started_at=":now",
-)
+RUN: Final = columns()
+LISTED_RUN: Final = columns(body_bytes="NULL", result_bytes="NULL")  # lists go without bytes
 
 _LANES: Final = {lane.value: lane for lane in Lane}
 _STATES: Final = {state.value: state for state in State}
@@ -218,3 +207,29 @@ def worker_of(row: Row) -> Worker:
         leases=row[16],
         held=held,
     )
+
+
+def worker_row(worker: Worker, now: float) -> Row:
+    """Give the row of a worker that is about to be created: uid, app, generation, state ... instances, start."""
+    return (
+        worker.uid,
+        worker.app,
+        worker.spec_generation,
+        stored_state(worker.state),
+        worker.candidate,
+        worker.node,
+        encoded_gpu_ids(worker.gpu_ids),
+        worker.pid,
+        worker.instances,
+        now,
+    )
+
+
+def stored_state(state: WorkerState) -> str:
+    """Give a worker's state as it is kept: BUSY is IDLE that holds something."""
+    return WorkerState.IDLE.value if state is WorkerState.BUSY else state.value
+
+
+def encoded_gpu_ids(gpu_ids: tuple[int, ...]) -> str:
+    """Give the text that GPU ids are kept as."""
+    return msgspec.json.encode(gpu_ids).decode()
