@@ -42,7 +42,7 @@ def run(
     record: Run,
     url: Callable[[str], str],
     *,
-    attempts: Sequence[Attempt] = (),
+    attempts: Sequence[Attempt] | None = None,
     placement: Decision | None = None,
     now: float | None = None,
 ) -> RunDocument:
@@ -76,7 +76,7 @@ def run(
         expires_at=time(record.expires_at) if record.state is State.QUEUED else None,
         purged_at=time(record.purged_at),
         timings=_timings(record, now),
-        attempts=tuple(attempt(one) for one in attempts),
+        attempts=msgspec.UNSET if attempts is None else tuple(attempt(one) for one in attempts),
         placement=decision(placement) if placement else None,
         links=Links(
             self=url(here),

@@ -55,7 +55,10 @@ Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=200, description="The mo
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every document is: immutable, and silent about what it does not know."""
+    """What every document is: immutable.
+
+    Requests and problems are silent about defaults; a record says all of its fields, so that a reader need not know them.
+    """
 
 
 class Problem(Document, frozen=True, kw_only=True):
@@ -101,7 +104,7 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True, rename={"eta_seconds": 
     status_url: str
 
 
-class CancelledDocument(Document, frozen=True, kw_only=True):
+class CancelledDocument(Document, frozen=True, kw_only=True, omit_defaults=False):
     """A run after it was cancelled."""
 
     ticket: str
@@ -132,7 +135,7 @@ class ResultNote(Document, frozen=True, kw_only=True):
     encoding: str = ""
 
 
-class AttemptDocument(Document, frozen=True, kw_only=True):
+class AttemptDocument(Document, frozen=True, kw_only=True, omit_defaults=False):
     """One execution of a run, numbered by its fencing epoch."""
 
     epoch: int
@@ -159,7 +162,7 @@ class Figures(Document, frozen=True, kw_only=True):
     ran: float | None = None
 
 
-class DecisionDocument(Document, frozen=True, kw_only=True):
+class DecisionDocument(Document, frozen=True, kw_only=True, omit_defaults=False):
     """One placement: what was chosen, what would have done, and why each other candidate was dropped."""
 
     id: int
@@ -174,7 +177,7 @@ class DecisionDocument(Document, frozen=True, kw_only=True):
     facts: dict[str, str] = {}
 
 
-class RunDocument(Document, frozen=True, kw_only=True):
+class RunDocument(Document, frozen=True, kw_only=True, omit_defaults=False):
     """The full record of a run."""
 
     id: str
@@ -204,7 +207,7 @@ class RunDocument(Document, frozen=True, kw_only=True):
     expires_at: datetime | None = None  # QUEUED longer than this is QUEUE_EXPIRED
     purged_at: datetime | None = None
     timings: Figures | None = None
-    attempts: tuple[AttemptDocument, ...] = ()
+    attempts: tuple[AttemptDocument, ...] | msgspec.UnsetType = msgspec.UNSET  # of one run; a page leaves them out
     placement: DecisionDocument | None = None
     links: Links | None = None
 
@@ -244,7 +247,7 @@ class Redriven(msgspec.Struct, frozen=True):
     count: int
 
 
-class StepDocument(Document, frozen=True, kw_only=True):
+class StepDocument(Document, frozen=True, kw_only=True, omit_defaults=False):
     """One gate of an explanation. `kind` names it: accepted, app, queue, placement, worker, attempt, result."""
 
     kind: str
@@ -252,7 +255,7 @@ class StepDocument(Document, frozen=True, kw_only=True):
     at: datetime | None = None
 
 
-class RunEventDocument(Document, frozen=True, kw_only=True):
+class RunEventDocument(Document, frozen=True, kw_only=True, omit_defaults=False):
     """One thing that happened to a run; its `id` is where a reader can go on."""
 
     id: str
@@ -285,7 +288,7 @@ class Whoami(msgspec.Struct, frozen=True):
 # ------------------------------------------------------------------ apps and workers
 
 
-class AppDocument(Document, frozen=True, kw_only=True):
+class AppDocument(Document, frozen=True, kw_only=True, omit_defaults=False):
     """An app with its normalised spec (as `spec` of its YAML), and what it is doing."""
 
     name: str
@@ -330,7 +333,7 @@ class AppliedDocument(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-class AppEventDocument(Document, frozen=True, kw_only=True):
+class AppEventDocument(Document, frozen=True, kw_only=True, omit_defaults=False):
     """Something that happened to an app as a whole."""
 
     id: int
@@ -355,7 +358,7 @@ class DecisionPage(msgspec.Struct, frozen=True):
     next: str | None = None
 
 
-class WorkerDocument(Document, frozen=True, kw_only=True):
+class WorkerDocument(Document, frozen=True, kw_only=True, omit_defaults=False):
     """One worker. `attempts` counts the runs it was ever given, `held` those it holds now."""
 
     worker_uid: str

@@ -90,18 +90,31 @@ items:
   etag: e2
   desired_state: Paused
   phase: Paused
+  reason: null
+  message: ''
+  queued: 0
+  running: 0
+  workers: 0
+  workers_desired: 0
+  labels: {}
   created_at: '2030-03-17T17:46:35Z'
+  updated_at: null
+  spec: {}
 - name: echo
   generation: 2
   etag: e1
   desired_state: Ready
   phase: Scaling
+  reason: null
   message: 1 starting
   queued: 12
+  running: 0
   workers: 1
   workers_desired: 2
+  labels: {}
   created_at: '2030-03-17T16:45:00Z'
   updated_at: '2030-03-17T17:45:40Z'
+  spec: {}
 next: null
 """,
     "get runs": """\
@@ -122,12 +135,32 @@ r1   echo   FAILED   HANDLER_ERROR   3         1.2s     1m15s   1m30s   tttttttt
   "ticket": "mine",
   "lane": "infer",
   "state": "SUCCEEDED",
+  "reason": null,
+  "message": "",
+  "generation": 1,
+  "spec_generation": 1,
+  "priority": 5,
   "epoch": 1,
+  "failures": 0,
+  "progress": null,
+  "progress_note": "",
+  "tag": null,
+  "parent": null,
+  "size": 0,
+  "content_type": "",
   "result": {
     "size": 4,
     "content_type": "text/plain"
   },
-  "created_at": "2030-03-17T17:46:31Z"
+  "created_at": "2030-03-17T17:46:31Z",
+  "queued_at": null,
+  "started_at": null,
+  "finished_at": null,
+  "expires_at": null,
+  "purged_at": null,
+  "timings": null,
+  "placement": null,
+  "links": null
 }
 """,
     "get workers": """\
