@@ -13,7 +13,7 @@ import hmac
 import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import jwt
 import msgspec
@@ -34,13 +34,16 @@ _REMEMBERED: Final = 4096
 _TOKEN_BYTES: Final = 18  # 144 bits of a MAC: beyond guessing, and short on the wire
 
 
+_Secret = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
 class _Secrets(msgspec.Struct, frozen=True):
     """The file's content. `signing` is an Ed25519 seed; all are 32 random bytes."""
 
     kid: str
-    signing: bytes
-    dispatch: bytes
-    urls: bytes
+    signing: _Secret
+    dispatch: _Secret
+    urls: _Secret
 
 
 class Keyring:
@@ -128,8 +131,8 @@ def open_keyring(path: str | Path, *, clock: Clock) -> Keyring:
 def _create(path: Path) -> None:
     secrets = _Secrets(os.urandom(6).hex(), os.urandom(32), os.urandom(32), os.urandom(32))
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft = path.with_name(f"{path.name}.{os.urandom(6).hex()}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(descriptor, msgspec.json.encode(secrets))
         os.fsync(descriptor)
