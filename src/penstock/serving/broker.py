@@ -290,6 +290,8 @@ class Broker:
                 outcome, reason, message = Outcome.FAILED, Reason.RESULT_TOO_LARGE, error.detail
             except NotFound:
                 outcome, reason, message = Outcome.RETRY, Reason.HANDLER_ERROR, "the result was not uploaded"
+            except Stale:
+                pass  # nothing is published any more; what became of the attempt is for the ledger to say
         return Report(outcome, reason, message, result, item.retry_after)
 
     async def _result(self, item: wire.SettleItem) -> Payload:
