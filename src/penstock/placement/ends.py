@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from penstock.ledger.commands import EndWorker, Remember
 from penstock.model.fleet import LIVE, Worker, WorkerState
+from penstock.model.last_words import last_words
 from penstock.model.placement import AppEvent
 
 from .parts import Parts
@@ -45,7 +46,7 @@ class Ends:
             clean = row.state is WorkerState.DRAINING or (ended.exit_code == 0 and not row.held)
             good = clean and row.state is not WorkerState.STARTING
             state = WorkerState.EXITED if good else WorkerState.FAILED
-            message = ended.message or (_UNSTARTED if clean and not good else "")
+            message = last_words(ended.message) or (_UNSTARTED if clean and not good else "")
             last = replace(row, state=state, exit_code=ended.exit_code, reason=ended.reason, message=message)
             written = await self.write(last, clean=clean)
         await self._parts.compute.forget(ended.uid)
