@@ -213,7 +213,8 @@ def test_a_run_that_fails_says_why_and_can_be_tried_again(place):
     again = place.out("retry", run).strip()
     assert again != run
     assert place.out("wait", again, "--for", "succeeded", "--timeout", "20") == f"{again} is succeeded\n"
-    # Of the failed generation there is nothing left to redrive: its key has succeeded since.
+    assert place.out("result", again) == '{"needs":"later"}\n'
+    assert place("result", run).exit_code == 1, "the run that failed has no result, though its key has one now"
     assert place("cancel", again).exit_code == 1
 
 
@@ -449,13 +450,13 @@ def test_doctor_uses_every_backend(tmp_path):
 
 def test_doctor_says_what_does_not_work(tmp_path):
     place = Place(tmp_path)
-    place.environ |= {"PENSTOCK__LEDGER": "sqlite:////proc/nowhere/ledger.db", "PENSTOCK__STORE": "s3://bucket"}
+    place.environ |= {"PENSTOCK__LEDGER": "sqlite:////proc/nowhere/ledger.db", "PENSTOCK__STORE": "gopher://hole"}
     done = place("doctor", "--state", str(tmp_path / "state"))
     assert done.exit_code == 1
     assert [line.split()[:2] for line in done.stdout.splitlines() if line[0] != " "] == [
         ["ledger", "failed"], ["queue", "ok"], ["store", "failed"], ["compute", "ok"],
     ]  # fmt: skip
-    assert "no store driver goes by 's3'" in done.stdout
+    assert "no store driver goes by 'gopher'" in done.stdout
 
 
 def test_a_worker_by_hand_says_what_it_needs(tmp_path):

@@ -40,7 +40,7 @@ async def awaited(session: Session, client: AsyncClient, ticket: Ticket, timeout
                     raise
                 tell(_standing(error.pending))
             except asyncio.CancelledError:
-                say(f"The run goes on. Its result: penstock result {ticket.app} {ticket.ticket} --wait")
+                say(f"The run goes on. Its result: penstock result run/{ticket.run_id} --wait")
                 raise
             else:
                 return msgspec.structs.replace(ticket, answer=answer)

@@ -115,7 +115,7 @@ class AsyncClient:
         while ticket.answer is None:
             left = _LONGEST_WAIT_S if until is None else max(0.0, min(_LONGEST_WAIT_S, until - loop.time()))
             began = loop.time()
-            answer = await self._poll(ticket.app, ticket.ticket, left)
+            answer = await self._poll(_path_of(ticket), left)
             ticket = _ticket(ticket.app, answer, ticket)
             if ticket.answer is None:
                 if until is not None and loop.time() >= until - 0.001:
@@ -136,18 +136,16 @@ class AsyncClient:
 
     async def status(self, app: str, ticket: str) -> Ticket:
         """Give where a run stands, with its answer if it has one. Raises `NotFound`, `Gone`, and as `result`."""
-        return _ticket(app, await self._poll(app, ticket, 0.0))
+        return _ticket(app, await self._poll(_status_path(app, ticket), 0.0))
 
     async def cancel(self, app: str, ticket: str) -> CancelledDocument:
         """Cancel a run for all who wait for it. Raises `Conflict` when it has ended."""
         answer = await self._transport.send(Request(method="DELETE", path=_status_path(app, ticket)))
         return answer.decode(CancelledDocument)
 
-    async def _poll(self, app: str, ticket: str, wait_s: float) -> Response:
+    async def _poll(self, path: str, wait_s: float) -> Response:
         headers = {"Prefer": f"wait={-(-wait_s // 1):.0f}"} if wait_s > 0 else {}
-        return await self._transport.send(
-            Request(method="GET", path=_status_path(app, ticket), headers=headers, wait_s=wait_s)
-        )
+        return await self._transport.send(Request(method="GET", path=path, headers=headers, wait_s=wait_s))
 
     # -------------------------------------------------------------- runs
 
@@ -267,7 +265,7 @@ def _ticket(app: str, answer: Response, known: Ticket | None = None) -> Ticket:
         pending = answer.decode(Pending)
         return Ticket(
             app=app,
-            ticket=pending.ticket,
+            ticket=known.ticket if known else pending.ticket,
             run_id=pending.run_id,
             state=pending.state,
             retry_after=pending.retry_after,
@@ -306,6 +304,10 @@ def _event(event: ServerEvent) -> RunEventDocument:
 
 def _query(wanted: RunsQuery, limit: int) -> dict[str, str]:
     return {key: str(value) for key, value in msgspec.to_builtins(wanted).items()} | {"limit": str(limit)}
+
+
+def _path_of(ticket: Ticket) -> str:
+    return _status_path(ticket.app, ticket.ticket) if ticket.ticket else _run_path(ticket.run_id, "result")
 
 
 def _status_path(app: str, ticket: str) -> str:

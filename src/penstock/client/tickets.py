@@ -58,7 +58,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that was handed in. `answer` is there if it ended within the wait; times are in seconds."""
+    """A run that was handed in. `answer` is there if it ended within the wait; times are in seconds.
+
+    A ticket stands for the latest run of its key. One that is empty stands for the very run of `run_id`.
+    """
 
     app: str
     ticket: str

@@ -11,6 +11,7 @@ from penstock.cli.command import verb
 from penstock.cli.inputs import body_of, parameters
 from penstock.cli.names import APP
 from penstock.cli.output import Format, as_json, output_option
+from penstock.cli.progress import waiting
 from penstock.cli.results import out_option, write_result
 from penstock.cli.session import Session, say
 from penstock.cli.tickets import awaited, noted
@@ -70,7 +71,8 @@ async def _handed_in(session: Session, app: str, data: bytes, content_type: str,
     if options["mode"] == "async":
         wishes["wait"] = 0
     async with session.client() as client:
-        ticket = await client.submit(app, data, content_type=content_type, **wishes)
+        with waiting(session, f"submitted to {app}"):
+            ticket = await client.submit(app, data, content_type=content_type, **wishes)
         if ticket.rid_reused:
             say("An earlier input with this key won: this is its run, not a new one.")
         if options["mode"] == "wait" and ticket.answer is None:

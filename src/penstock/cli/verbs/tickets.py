@@ -96,6 +96,6 @@ async def _ticket(client: AsyncClient, words: tuple[str, ...]) -> Ticket:
 
     if len(words) == 1 and _are_runs(words):
         run = await client.get(kind_and_name(words[0])[1])
-        return Ticket(app=run.app, ticket=run.ticket, run_id=run.id, state=run.state)
+        return Ticket(app=run.app, ticket="", run_id=run.id, state=run.state)  # this run, not its key's latest
     app, ticket = _pair(words)
     return await client.status(app, ticket)
