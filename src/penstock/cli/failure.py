@@ -94,4 +94,4 @@ def _hints(error: PenstockError) -> Iterator[str]:
     if run_id := getattr(error, "run_id", ""):
         yield f"penstock explain {run_id}"
     if pending := getattr(error, "pending", None):
-        yield f"penstock wait run/{pending.run_id} --for ended"
+        yield f"penstock explain {pending.run_id} says why; penstock result run/{pending.run_id} --wait waits on"

@@ -78,7 +78,8 @@ def test_a_run_without_result_names_itself_and_where_to_look():
 
 def test_a_run_that_goes_on_says_how_to_wait():
     assert paragraph(Unfinished(PENDING)) == (
-        "Error: run r1 is QUEUED; ask again in 7 s\nNext: penstock wait run/r1 --for ended"
+        "Error: run r1 is QUEUED; ask again in 7 s\n"
+        "Next: penstock explain r1 says why; penstock result run/r1 --wait waits on"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from penstock.client import Ticket
 
 __all__ = ["submit"]
+
+_AT_ONCE_S: Final = 3.0
 
 
 @verb(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -70,13 +72,16 @@ async def _handed_in(session: Session, app: str, data: bytes, content_type: str,
     }
     if options["mode"] == "async":
         wishes["wait"] = 0
+    timeout = options["timeout"] if options["mode"] == "wait" else None
+    if timeout is not None:
+        wishes["wait"] = min(timeout, _AT_ONCE_S)
     async with session.client() as client:
         with waiting(session, f"submitted to {app}"):
             ticket = await client.submit(app, data, content_type=content_type, **wishes)
         if ticket.rid_reused:
             say("An earlier input with this key won: this is its run, not a new one.")
         if options["mode"] == "wait" and ticket.answer is None:
-            return await awaited(session, client, ticket, options["timeout"])
+            return await awaited(session, client, ticket, timeout and max(0.0, timeout - _AT_ONCE_S))
         return ticket
 
 
