@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from penstock.errors import Misconfigured, Unavailable
@@ -19,12 +19,13 @@ from .driver import Features, Message
 __all__ = ["MemoryQueue", "connect"]
 
 
-def connect(url: str, clock: Clock) -> MemoryQueue:
+def connect(url: str, clock: Clock, environ: Mapping[str, str]) -> MemoryQueue:
     """Give queues of their own that live as long as this object, from `memory:` or `memory:?visibility=30`.
 
     Raises:
         Misconfigured: the visibility is no positive number of seconds.
     """
+    del environ
     told = parse_qs(urlsplit(url).query).get("visibility", ["30"])[0]
     try:
         visibility_s = float(told)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -38,12 +38,13 @@ class Times(msgspec.Struct, frozen=True):
     poll_s: float = 0.5
 
 
-def connect(url: str, clock: Clock) -> SqlQueue:
+def connect(url: str, clock: Clock, environ: Mapping[str, str]) -> SqlQueue:
     """Give the queues in the file that `sql:///abs/queue.db?visibility=30&poll=0.5` names.
 
     Raises:
         Misconfigured: the URL names no absolute path, or a time is no positive number.
     """
+    del environ
     parts = urlsplit(url)
     path = Path(unquote(parts.path))
     told = {name: values[-1] for name, values in parse_qs(parts.query).items()}

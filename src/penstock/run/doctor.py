@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -115,10 +116,11 @@ def _patients(settings: Settings, environ: dict[str, str]) -> Iterator[_Patient]
     clock = SystemClock()
     shown = masked(settings)
     yield _Patient("ledger", shown["ledger"], lambda: _try_ledger(settings.ledger, clock))
-    yield _Patient("queue", shown["queue"], lambda: _try_queue(settings.queue, clock))
-    yield _Patient("store", shown["store"], lambda: _try_store(settings.store, clock))
+    yield _Patient("queue", shown["queue"], lambda: _try_queue(settings.queue, clock, environ))
+    yield _Patient("store", shown["store"], lambda: _try_store(settings.store, clock, environ))
     if settings.control_store not in ("", settings.store):
-        yield _Patient("control store", shown["control_store"], lambda: _try_store(settings.control_store, clock))
+        trial = partial(_try_store, settings.control_store, clock, environ)
+        yield _Patient("control store", shown["control_store"], trial)
     yield _Patient("compute", shown["compute"], lambda: _try_compute(settings.compute, clock, environ))
 
 
@@ -139,18 +141,18 @@ async def _try_ledger(url: str, clock: Clock) -> str:
         return ledger.features.durability
 
 
-async def _try_queue(url: str, clock: Clock) -> str:
+async def _try_queue(url: str, clock: Clock, environ: Mapping[str, str]) -> str:
     from penstock.queue import open_queue
 
-    async with open_queue(url, clock=clock) as queue:
+    async with open_queue(url, clock=clock, environ=environ) as queue:
         await queue.probe()
         return queue.features.durability
 
 
-async def _try_store(url: str, clock: Clock) -> str:
+async def _try_store(url: str, clock: Clock, environ: Mapping[str, str]) -> str:
     from penstock.store import open_store
 
-    async with open_store(url, clock=clock, random=os.urandom) as store:
+    async with open_store(url, clock=clock, random=os.urandom, environ=environ) as store:
         await store.probe()
         return store.features.durability
 

@@ -127,12 +127,14 @@ async def _assemble(
     keyring = open_keyring(Path(settings.state) / "keys.json", clock=clock)
     signer = Signer(url, [keyring.url_secret], clock)
     ledger = await stack.enter_async_context(open_ledger(settings.ledger, clock=clock))
-    queue = await stack.enter_async_context(open_queue(settings.queue, clock=clock))
-    store = await stack.enter_async_context(open_store(settings.store, clock=clock, random=random, signer=signer))
+    queue = await stack.enter_async_context(open_queue(settings.queue, clock=clock, environ=environ))
+    store = await stack.enter_async_context(
+        open_store(settings.store, clock=clock, random=random, signer=signer, environ=environ)
+    )
     compute = await stack.enter_async_context(
         open_compute(settings.compute, clock=clock, randomness=random, base_env=dict(environ))
     )
-    catalog = Catalog(await _control_store(stack, settings, store, clock, random), clock)
+    catalog = Catalog(await _control_store(stack, settings, store, environ, clock, random), clock)
     notices, ids = Notices(), Ids(clock, random)
     inline = settings.inline_max_bytes
     wake = _Wake()
@@ -208,11 +210,18 @@ class _Wake:
 
 
 async def _control_store(
-    stack: AsyncExitStack, settings: Settings, store: Store, clock: Clock, random: Randomness
+    stack: AsyncExitStack,
+    settings: Settings,
+    store: Store,
+    environ: Mapping[str, str],
+    clock: Clock,
+    random: Randomness,
 ) -> Store:
     if settings.control_store in ("", settings.store):
         return store
-    return await stack.enter_async_context(open_store(settings.control_store, clock=clock, random=random))
+    return await stack.enter_async_context(
+        open_store(settings.control_store, clock=clock, random=random, environ=environ)
+    )
 
 
 # ------------------------------------------------------------------ the door

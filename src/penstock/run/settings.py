@@ -10,6 +10,7 @@ A backend is a URL. What is left empty is derived from `state`, the folder that 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = ["PREFIX", "Settings", "masked", "read_settings"]
 
 PREFIX: Final = "PENSTOCK__"
 _FILE: Final = "penstock.yaml"
+_SECRET_FIELD: Final = re.compile(r"([?&]\w*(?:key|secret|token|password|sas)\w*=)[^&]*")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,11 +117,12 @@ def _state_home(environ: Mapping[str, str]) -> Path:
 
 
 def masked(settings: Settings) -> dict[str, Any]:
-    """Give the settings for people to read: passwords in URLs are masked."""
+    """Give the settings for people to read: passwords, keys and tokens in URLs are masked."""
     shown = msgspec.to_builtins(settings)
     return {name: _mask(value) if isinstance(value, str) else value for name, value in shown.items()}
 
 
 def _mask(value: str) -> str:
     password = urlsplit(value).password if "://" in value else None
-    return value.replace(f":{password}@", ":***@") if password else value
+    value = value.replace(f":{password}@", ":***@") if password else value
+    return _SECRET_FIELD.sub(r"\1***", value) if "://" in value else value

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from penstock.errors import Misconfigured
 from penstock.model.ids import Clock, Randomness
@@ -17,7 +17,14 @@ from .signing import Signer
 __all__ = ["open_store"]
 
 GROUP: Final = "penstock.store"  # the entry point group in which another distribution offers a driver's `connect`
-_DRIVERS: Final = {"memory": "penstock.store.memory", "file": "penstock.store.local"}
+_DRIVERS: Final = {
+    "memory": "penstock.store.memory",
+    "file": "penstock.store.local",
+    "s3": "penstock.store.s3",
+    "gs": "penstock.store.gcs",
+    "azure": "penstock.store.azure",
+}
+_Connect: TypeAlias = Callable[[str, Clock, Mapping[str, str]], Driver]
 
 
 def open_store(
@@ -29,8 +36,11 @@ def open_store(
     sleep: Callable[[float], Awaitable[object]] | None = None,
     patience: Patience = PATIENT,
     observe: Observe | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Store:
-    """Give the store that a URL names (`memory:`, `file:///abs/dir`), not connected yet: `await store.open()`.
+    """Give the store that a URL names (`memory:`, `file:///abs/dir`, `s3://bucket/prefix`), not connected yet.
+
+    Then `await store.open()`.
 
     Args:
         url: where the objects lie.
@@ -40,13 +50,14 @@ def open_store(
         sleep: what a pause between tries waits by; `asyncio.sleep` if not given.
         patience: how often and how long a call is tried.
         observe: is told of each try: operation, seconds, and "ok" or an error's code.
+        environ: the environment, where a vendor's credentials are looked up that the URL doesn't hold.
 
     Raises:
         Misconfigured: no driver goes by the URL's scheme, or the driver can't use the URL.
     """
     connect = _driver(url.partition(":")[0])
     return Store(
-        connect(url, clock),
+        connect(url, clock, environ or {}),
         clock=clock,
         random=random,
         signer=signer,
@@ -56,11 +67,15 @@ def open_store(
     )
 
 
-def _driver(scheme: str) -> Callable[[str, Clock], Driver]:
+def _driver(scheme: str) -> _Connect:
     if module := _DRIVERS.get(scheme):
-        return cast("Callable[[str, Clock], Driver]", import_module(module).connect)
+        try:
+            return cast("_Connect", import_module(module).connect)
+        except ModuleNotFoundError as error:
+            extra = module.rpartition(".")[2]
+            raise Misconfigured(f"{scheme}: needs {error.name}; install penstock[{extra}]") from error
     offers = {offer.name: offer for offer in entry_points(group=GROUP)}
     if scheme not in offers:
         known = ", ".join(sorted({*_DRIVERS, *offers}))
         raise Misconfigured(f"no store driver goes by {scheme!r}; known are: {known}")
-    return cast("Callable[[str, Clock], Driver]", offers[scheme].load())
+    return cast("_Connect", offers[scheme].load())

@@ -23,7 +23,10 @@ class Features(msgspec.Struct, frozen=True):
 
 
 class Info(msgspec.Struct, frozen=True, gc=False):
-    """What is known of an object without reading it. `etag` changes with its content; `modified_at` in seconds."""
+    """What is known of an object without reading it. `etag` changes with its content; `modified_at` in seconds.
+
+    A put may give its own time, where the vendor tells its time to readers only.
+    """
 
     key: str
     size: int

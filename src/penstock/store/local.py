@@ -6,7 +6,7 @@ A key that is another key's folder (`a` beside `a/b`) is refused as `Invalid`: a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
@@ -28,12 +28,13 @@ _THREADS: Final = 16  # most of them wait for the disk, which syncs many files i
 _BLOCK: Final = 1 << 20
 
 
-def connect(url: str, clock: Clock) -> LocalStore:
+def connect(url: str, clock: Clock, environ: Mapping[str, str]) -> LocalStore:
     """Give the store in the folder that a `file:///abs/dir` URL names.
 
     Raises:
         Misconfigured: the URL names a host or no absolute path.
     """
+    del environ
     parts = urlsplit(url)
     path = Path(unquote(parts.path))
     if parts.netloc or parts.query or not path.is_absolute():

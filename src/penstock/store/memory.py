@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 from penstock.errors import Conflict, NotFound, Unavailable
 from penstock.model.ids import Clock
@@ -16,9 +16,9 @@ __all__ = ["MemoryStore", "connect"]
 _CHUNK = 1 << 18
 
 
-def connect(url: str, clock: Clock) -> MemoryStore:
+def connect(url: str, clock: Clock, environ: Mapping[str, str]) -> MemoryStore:
     """Give a store of its own that lives as long as this object; the URL says no more than `memory:`."""
-    del url
+    del url, environ
     return MemoryStore(clock)
 
 

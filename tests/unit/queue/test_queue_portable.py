@@ -127,9 +127,9 @@ def test_what_a_driver_can_do_is_told(queue, driver):
     assert queue.features is driver.features
 
 
-@pytest.mark.parametrize("url", ["", "sqs:", "redis://x", "/abs/queue.db"])
+@pytest.mark.parametrize("url", ["", "kafka:", "nats://x", "/abs/queue.db"])
 def test_an_unknown_scheme_names_the_known_ones(clock, url):
-    with pytest.raises(Misconfigured, match="memory, sql"):
+    with pytest.raises(Misconfigured, match="memory, redis, rediss, sql, sqs"):
         open_queue(url, clock=clock)
 
 
@@ -165,13 +165,13 @@ async def test_another_distribution_may_offer_a_driver(clock, monkeypatch, drive
         name = "mine"
 
         def load(self):
-            return lambda url, clock: driver
+            return lambda url, clock, environ: driver
 
     monkeypatch.setattr(
         "penstock.queue._open.entry_points", lambda group: [Offer()] if group == "penstock.queue" else []
     )
     assert open_queue("mine://x", clock=clock).features is driver.features
-    with pytest.raises(Misconfigured, match="memory, mine, sql"):
+    with pytest.raises(Misconfigured, match="memory, mine, redis, rediss, sql"):
         open_queue("yours://x", clock=clock)
 
 

@@ -64,3 +64,8 @@ def test_passwords_are_masked():
     shown = masked(Settings(ledger="postgresql://ada:s3cret@db/penstock", store="memory:"))
     assert shown["ledger"] == "postgresql://ada:***@db/penstock"
     assert shown["store"] == "memory:"
+
+
+def test_keys_in_the_query_of_a_url_are_masked():
+    shown = masked(Settings(store="s3://b/p?region=x&secret_access_key=abc/+&session_token=def&style=path"))
+    assert shown["store"] == "s3://b/p?region=x&secret_access_key=***&session_token=***&style=path"

@@ -190,9 +190,9 @@ def test_a_key_that_no_store_holds_is_refused_even_if_it_was_signed(clock):
         signer.verify("GET", key, query)
 
 
-@pytest.mark.parametrize("url", ["", "s3:", "ftp://x", "/abs/dir", "C:\\dir"])
+@pytest.mark.parametrize("url", ["", "s4:", "ftp://x", "/abs/dir", "C:\\dir"])
 def test_an_unknown_scheme_names_the_known_ones(clock, url):
-    with pytest.raises(Misconfigured, match="file, memory"):
+    with pytest.raises(Misconfigured, match="azure, file, gs, memory, s3"):
         open_store(url, clock=clock, random=seeded(1))
 
 
@@ -213,11 +213,11 @@ async def test_another_distribution_may_offer_a_driver(clock, monkeypatch):
         name = "mine"
 
         def load(self):
-            return lambda url, clock: Signing(clock)
+            return lambda url, clock, environ: Signing(clock)
 
     monkeypatch.setattr(
         "penstock.store._open.entry_points", lambda group: [Offer()] if group == "penstock.store" else []
     )
     assert open_store("mine://x", clock=clock, random=seeded(1)).features.signs
-    with pytest.raises(Misconfigured, match="file, memory, mine"):
+    with pytest.raises(Misconfigured, match="memory, mine, s3"):
         open_store("yours://x", clock=clock, random=seeded(1))

@@ -26,13 +26,14 @@ from typing import Final
 import pytest
 
 from penstock.errors import Conflict, NotFound, Unavailable
-from penstock.store.driver import Driver, Put
+from penstock.store.driver import Driver, Info, Put
 
 __all__ = ["StoreRig", "StoreSuite"]
 
 CREATE: Final = Put(create=True)
 MIB: Final = 1 << 20
 TOLD_IN_S: Final = 20.0
+SAME_TIME_S: Final = 5.0
 
 ODD_KEYS: Final = (
     "a",
@@ -98,7 +99,7 @@ class StoreSuite:
         info = await rig.driver.put("a/b/c", b"hello")
         assert (info.key, info.size) == ("a/b/c", 5)
         assert await rig.peek("a/b/c") == b"hello"
-        assert await rig.driver.head("a/b/c") == info
+        assert _alike(await rig.driver.head("a/b/c"), info)
 
     async def test_what_lies_there_is_given(self, rig: StoreRig) -> None:
         await rig.plant("a/planted", b"from outside")
@@ -133,7 +134,7 @@ class StoreSuite:
         second = await rig.driver.put("key", b"other")
         assert await rig.peek("key") == b"other"
         assert first.etag != second.etag
-        assert await rig.driver.head("key") == second
+        assert _alike(await rig.driver.head("key"), second)
 
     async def test_a_deleted_object_is_gone_and_may_come_again(self, rig: StoreRig) -> None:
         await rig.driver.put("a/b", b"x")
@@ -359,7 +360,7 @@ class StoreSuite:
         await rig.driver.close()
         async with _another(rig, needs=rig.driver.features.survives_restart) as other:
             assert await other.get("a/kept") == b"kept"
-            assert await other.head("a/kept") == info
+            assert _alike(await other.head("a/kept"), info)
 
     async def test_a_killed_writer_leaves_only_whole_objects(self, rig: StoreRig) -> None:
         if not rig.driver.features.survives_restart or rig.url is None:
@@ -392,6 +393,12 @@ class StoreSuite:
 
     async def test_it_says_how_durable_it_is(self, rig: StoreRig) -> None:
         assert len(rig.driver.features.durability.split()) > 3
+
+
+def _alike(info: Info, other: Info) -> bool:
+    """Tell whether two records are of one version; a vendor's time may differ a little from the writer's."""
+    same = (info.key, info.size, info.etag) == (other.key, other.size, other.etag)
+    return same and abs(info.modified_at - other.modified_at) < SAME_TIME_S
 
 
 async def _chunks(parts: Iterable[bytes]) -> AsyncIterator[bytes]:

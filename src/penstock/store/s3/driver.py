@@ -1,0 +1,174 @@
+"""S3 and what speaks like it, as a vendor of buckets."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncGenerator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from obstore.store import S3Store
+from yarl import URL
+
+from penstock.errors import Misconfigured, PenstockError, Unavailable
+from penstock.model.ids import Clock
+from penstock.store._bucket import NO_RETRIES, Refusal, client_options, refused
+from penstock.store.driver import Features, Put, SignedUrl
+
+from .address import Address
+from .credentials import Source
+from .presign import MAX_EXPIRES_S, Presigner
+from .upload import Multipart
+
+if TYPE_CHECKING:
+    from obstore import PutMode
+    from obstore.store import S3Credential
+
+__all__ = ["S3"]
+
+_SLICE: Final = 1 << 17
+_OWN_EXPIRES_S: Final = 600  # of the requests that we send ourselves
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+_CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+_TRANSIENT: Final = frozenset(
+    {
+        "ConditionalRequestConflict",
+        "ExpiredToken",
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "TokenRefreshRequired",
+    }
+)
+
+
+class S3:
+    """One bucket, reached with keys that may change while it is open."""
+
+    features = Features(
+        durability="an object survives whatever the bucket's storage class survives, once the put is answered",
+        survives_restart=True,
+        many_processes=True,
+        signs=True,
+    )
+
+    def __init__(self, address: Address, source: Source, clock: Clock) -> None:
+        self.place = f"the bucket {address.bucket} at {address.url}"
+        self._address = address
+        self._source = source
+        self._clock = clock
+        self._own = Presigner(address.url, address.region)
+        self._public = Presigner(address.public_url, address.region)
+        self._http: aiohttp.ClientSession | None = None
+
+    async def connect(self) -> S3Store:
+        """Give obstore's view. All is said, so that it looks up nothing in the environment."""
+        self._http = aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
+        address = self._address
+        endpoint = address.url if address.virtual else address.url.rpartition("/")[0]
+        return S3Store(
+            address.bucket,
+            config={
+                "endpoint": endpoint,
+                "aws_endpoint_url_s3": endpoint,
+                "region": address.region,
+                "virtual_hosted_style_request": address.virtual,
+                "disable_bulk_delete": True,
+                "skip_signature": False,
+            },
+            client_options=client_options(plain_http=endpoint.startswith("http:")),
+            retry_config=NO_RETRIES,
+            credential_provider=self._credential,
+        )
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
+
+    def meaning(self, refusal: Refusal) -> PenstockError | None:
+        """Give what S3's own codes mean."""
+        match refusal.code:
+            case "NoSuchBucket":
+                return Misconfigured(f"{self.place} does not exist: create it, or mend the store's URL")
+            case "RequestTimeTooSkewed":
+                return Misconfigured(f"this machine's clock and that of {self.place} differ: set it, by NTP")
+            case "InvalidAccessKeyId" | "SignatureDoesNotMatch":
+                return Misconfigured(f"{self.place} does not know our keys ({refusal.code}): check both")
+            case "PermanentRedirect" | "AuthorizationHeaderMalformed":
+                return Misconfigured(f"{self.place} lies in another region than {self._address.region}")
+            case code if code in _TRANSIENT:
+                return Unavailable(f"{self.place} asks us to come again: {code}")
+        return None
+
+    async def mode(self, objects: object, path: str, condition: Put) -> PutMode:
+        """Give a condition in obstore's words."""
+        del objects, path
+        if condition.match is not None:
+            return {"e_tag": condition.match}
+        return "create" if condition.create else "overwrite"
+
+    def upload(self, path: str) -> Multipart:
+        """Give an upload of an object."""
+
+        async def ask(
+            method: str, query: Mapping[str, str], body: bytes | bytearray, headers: Mapping[str, str]
+        ) -> tuple[str, str]:
+            return await self._ask(path, method, query, body, headers)
+
+        return Multipart(ask)
+
+    async def sign(self, method: str, path: str, expires_s: float, headers: Mapping[str, str]) -> SignedUrl:
+        """Give a URL at the public endpoint; it holds no longer than the keys do, and a week at most."""
+        keys, now = await self._source.keys(), self._clock.now()
+        seconds = max(1, math.ceil(min(expires_s, MAX_EXPIRES_S, keys.expires_at - now)))
+        url = self._public.url(keys, method, path, now=now, expires_s=seconds, headers=headers)
+        return SignedUrl(url, method, dict(headers), math.floor(now) + seconds)
+
+    async def _ask(
+        self,
+        path: str,
+        method: str,
+        query: Mapping[str, str],
+        body: bytes | bytearray,
+        headers: Mapping[str, str],
+    ) -> tuple[str, str]:
+        """Send a request of our own; give the answer's text and its etag."""
+        if self._http is None:
+            raise Unavailable("the store is closed")
+        keys = await self._source.keys()
+        url = self._own.url(
+            keys, method, path, now=self._clock.now(), expires_s=_OWN_EXPIRES_S, headers=headers, query=query
+        )
+        try:
+            asked = {**headers, "Content-Length": str(len(body))}
+            async with self._http.request(method, URL(url, encoded=True), data=_slices(body), headers=asked) as answer:
+                text = await answer.text()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unavailable(f"{self.place} gave no answer: {error}") from error
+        code = match[1] if (match := _CODE.search(text)) else ""
+        if answer.status >= 300 or (code and "<Error>" in text):  # a completion may fail after its 200
+            raise refused(self, Refusal(answer.status if answer.status >= 300 else 503, code), path)
+        return text, answer.headers.get("ETag", "")
+
+    async def _credential(self) -> S3Credential:
+        keys = await self._source.keys()
+        temporary = math.isfinite(keys.expires_at)
+        return {
+            "access_key_id": keys.access_key_id,
+            "secret_access_key": keys.secret_access_key,
+            "token": keys.session_token or None,
+            "expires_at": datetime.fromtimestamp(keys.expires_at, UTC) if temporary else None,
+        }
+
+
+async def _slices(data: bytes | bytearray) -> AsyncGenerator[memoryview, None]:
+    """Give a body in pieces, so that a large one does not hold up the loop."""
+    whole = memoryview(data)
+    for start in range(0, len(data), _SLICE):
+        yield whole[start : start + _SLICE]

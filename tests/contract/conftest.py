@@ -1,0 +1,70 @@
+"""The servers that drivers are tried on: each is started once a session, on a free port, and forgets everything."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from penstock.testing.aws_server import AWS_KEYS, aws_server, installed_ministack
+from penstock.testing.process import HOST, ServerProcess
+
+CACHE = Path.home() / ".cache/penstock-tests"
+_NAMES = itertools.count(1)
+
+
+@dataclass
+class Aws:
+    """A running server of S3 and SQS, and Amazon's own client for it, by which tests look past our drivers."""
+
+    server: ServerProcess
+    clients: dict[tuple[str, int], Any] = field(default_factory=dict)
+
+    @property
+    def endpoint(self):
+        return f"http://{HOST}:{self.server.port}"
+
+    def client(self, service):
+        import botocore.session
+
+        if (client := self.clients.get((service, self.server.port))) is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                client = botocore.session.get_session().create_client(
+                    service,
+                    region_name="us-east-1",
+                    endpoint_url=self.endpoint,
+                    aws_access_key_id=AWS_KEYS[0],
+                    aws_secret_access_key=AWS_KEYS[1],
+                )
+            self.clients[service, self.server.port] = client
+        return client
+
+    def url(self, scheme, place, **options):
+        access, secret = options.pop("keys", AWS_KEYS)
+        fields = {"region": "us-east-1", "endpoint": self.endpoint, "access_key_id": access}
+        return f"{scheme}://{place}?{urlencode(fields | {'secret_access_key': secret} | options)}"
+
+    def bucket(self):
+        """Make a bucket that no other test has; gives its name."""
+        name = f"bucket-{next(_NAMES)}"
+        self.client("s3").create_bucket(Bucket=name)
+        return name
+
+
+@pytest.fixture(scope="session")
+def ministack():
+    """Give the program that serves as Amazon's, or None."""
+    return installed_ministack(CACHE)
+
+
+@pytest.fixture(scope="session")
+def aws(ministack, need, tmp_path_factory):
+    need("ministack (an S3 and SQS server)", ministack)
+    with aws_server(ministack, tmp_path_factory.mktemp("aws") / "log") as server:
+        yield Aws(server)
