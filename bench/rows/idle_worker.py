@@ -13,20 +13,26 @@ SECONDS = 20.0
 
 
 def measure() -> list[Row]:
-    """Compare processor time before and after a while of silence."""
+    """Compare processor time over a while of silence, without and with a worker that waits."""
     with stage() as platform:
+        server = psutil.Process(platform.process.pid)
         platform.apply("noop", worker={"idleExitSeconds": 600})
+        (alone,) = _spent(server)
         assert platform.submit("noop", {"x": 0})[0] == 200
         worker = psutil.Process(platform.workers("noop")[0]["pid"])
-        server = psutil.Process(platform.process.pid)
-        time.sleep(3)  # the warm-up's last words
-        before = _busy(worker), _busy(server)
-        time.sleep(SECONDS)
-        spent = [100 * (_busy(each) - was) / SECONDS for each, was in zip((worker, server), before, strict=True)]
+        its, whole = _spent(worker, server)
+    note = f"the whole platform: {alone:.2f} % without, {whole:.2f} % with it"
     return [
-        Row("idle worker, its side", spent[0], "% of a core", 0.5, least=False),
-        Row("idle worker, the platform's side", spent[1], "% of a core", 0.5, least=False, note="controller included"),
+        Row("idle worker, its side", its, "% of a core", 0.5, least=False),
+        Row("idle worker, the platform's side", whole - alone, "% of a core", 0.5, least=False, note=note),
     ]
+
+
+def _spent(*processes: psutil.Process) -> list[float]:
+    time.sleep(3)  # the last words of what came before
+    before = [_busy(each) for each in processes]
+    time.sleep(SECONDS)
+    return [100 * (_busy(each) - was) / SECONDS for each, was in zip(processes, before, strict=True)]
 
 
 def _busy(process: psutil.Process) -> float:

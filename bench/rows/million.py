@@ -16,6 +16,14 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ledger.json"
         subprocess.run([sys.executable, "bench/ledger.py", "--json", str(file)], check=True, stdout=subprocess.DEVNULL)
-        found = json.loads(file.read_text())
-    print(found)
-    return []
+        found = {(row["work"], row["group"]): row for row in json.loads(file.read_text())}
+    return [_ratio(found, "accept", 16), _ratio(found, "lease + settle", 64)]
+
+
+def _ratio(found: dict[tuple[str, int], dict[str, float]], work: str, group: int) -> Row:
+    empty = found[f"{work}, empty", group]
+    full = next(row for (name, size), row in found.items() if size == group and name.startswith(f"{work}, 1,000,000"))
+    note = f"groups of {group}: {full['p50_ms']:.2f} ms, empty {empty['p50_ms']:.2f} ms"
+    return Row(
+        f"{work} latency with 1 M queued", full["p50_ms"] / empty["p50_ms"], "x empty", 1.5, least=False, note=note
+    )
