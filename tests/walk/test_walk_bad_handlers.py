@@ -115,7 +115,7 @@ async def test_a_handler_that_can_not_be_loaded_holds_its_app_and_keeps_its_runs
     assert (await walk.poll("echo", ticket.ticket, wait=0)).json()["state"] == "QUEUED"
     await walk.app("echo", ECHO)  # a better handler gets a chance at once
     assert (await walk.poll("echo", ticket.ticket)).status == 200
-    assert "failures" not in await walk.record(ticket.run_id)
+    assert await walk.charged(ticket.run_id) == 0
 
 
 async def test_a_run_that_hangs_past_its_deadline_ends_and_frees_its_worker(walk: Walk) -> None:
@@ -133,7 +133,7 @@ async def test_a_run_that_hangs_past_its_deadline_ends_and_frees_its_worker(walk
     (await walk.poll("echo", hung.ticket)).problem(504, "DEADLINE_EXCEEDED")
     assert (await walk.poll("echo", behind.ticket)).json() == {"n": 1}
     assert walk.journal == ["hangs"]
-    assert "failures" not in await walk.record(behind.run_id)
+    assert await walk.charged(behind.run_id) == 0
 
 
 async def test_one_that_hangs_in_a_micro_batch_is_found_and_ends_alone(walk: Walk) -> None:
@@ -182,7 +182,7 @@ async def test_an_input_that_kills_its_worker_is_poison_and_its_neighbours_live(
     assert [answer.status for answer in answers] == [200] * NEIGHBOURS
     assert walk.journal == [f"dies with {NEIGHBOURS + 1}", "dies with 1", "dies with 1"]
     for answer in answers:
-        assert "failures" not in await walk.record(answer.run_id)
+        assert await walk.charged(answer.run_id) == 0
     assert (await walk.ask("GET", "/v1/apps/echo")).json()["phase"] != "Held"  # a poisonous input closes no app
 
 

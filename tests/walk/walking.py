@@ -148,6 +148,10 @@ class Caller:
         assert answer.status == 200, answer.body
         return answer.json()
 
+    async def charged(self, run_id: str) -> int:
+        """Give how many failed attempts are held against a run."""
+        return int((await self.record(run_id)).get("failures") or 0)
+
     async def reaches(self, run_id: str, state: str, within_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait until a run is in a state; gives its record then."""
 

@@ -58,11 +58,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header that a route reads. `pattern` describes its values for the API's readers."""
+    """A header that a route reads. `pattern` and `example` describe its values for the API's readers."""
 
     name: str
     text: str
     pattern: str = ""
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class Endpoint:
         path: segments, of which `{name}` takes any one and a final `{name...}` takes all the rest.
         scope: what a credential must permit, or one of PUBLIC, SIGNED and WORKER.
         body: what is read: a type that comes as JSON, a Media, or None.
+        may_be_empty: whether no body at all will do, too.
         errors: what may be refused beside what any route may refuse.
         pinned: whether an `Idempotency-Key` makes it answer a repeat by the first answer.
     """
@@ -84,6 +86,7 @@ class Endpoint:
     tag: str
     summary: str
     body: Any = None
+    may_be_empty: bool = False
     query: type[msgspec.Struct] | None = None
     headers: tuple[Header, ...] = ()
     answers: tuple[Answer, ...] = (Answer(200),)

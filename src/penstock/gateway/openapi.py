@@ -101,7 +101,8 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
         "security": _security(endpoint),
     }
     if endpoint.body is not None:
-        operation["requestBody"] = {"required": False, "content": _content(endpoint.body, schemas)}
+        content = _content(endpoint.body, schemas)
+        operation["requestBody"] = {"required": not endpoint.may_be_empty, "content": content}
     return operation
 
 
@@ -124,16 +125,18 @@ def _parameters(endpoint: Endpoint, schemas: _Schemas) -> list[dict[str, Any]]:
         for name, schema in schemas.properties(endpoint.query).items():
             found.append({"name": name, "in": "query", "required": False, "schema": schema})
     headers = [*endpoint.headers, *([_IDEMPOTENCY] if endpoint.pinned else [])]
-    return found + [
-        {
-            "name": header.name,
-            "in": "header",
-            "required": False,
-            "description": header.text,
-            "schema": {"type": "string", **({"pattern": header.pattern} if header.pattern else {})},
-        }
-        for header in headers
-    ]
+    return found + [_header(header) for header in headers]
+
+
+def _header(header: Header) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": header.name,
+        "in": "header",
+        "required": False,
+        "description": header.text,
+        "schema": {"type": "string", **({"pattern": header.pattern} if header.pattern else {})},
+    }
+    return {**described, "example": header.example} if header.example else described
 
 
 _IDEMPOTENCY: Final = Header(

@@ -29,21 +29,24 @@ _PREFER: Final = Header("Prefer", "wait=N waits up to N seconds, 60 at most; res
 _DATE: Final = r"2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}Z"
 _DEADLINE: Final = rf"^([1-9][0-9]{{0,8}}(\.[0-9]{{1,9}})?|{_DATE})$"
 _PARENT: Final = "^[a-z0-9]{1,40}/[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+_A_RUN: Final = "digits/018bcfe5-6800-7f30-a4bc-47f3c7b0bb80"
 _ASKED: Final = (
     _PREFER,
-    Header("Penstock-Priority", "0 to 9 inside the lane; 9 is served first.", "^[0-9]$"),
-    Header("Penstock-Deadline", "The longest wait in the queue: seconds, or an RFC 3339 time.", _DEADLINE),
-    Header("Penstock-Tag", "A word to find the run by.", "^[!-~]([ -~]{0,254}[!-~])?$"),
-    Header("Penstock-Parent", "The run that this one belongs to: {app}/{run_id}.", _PARENT),
+    Header("Penstock-Priority", "0 to 9 inside the lane; 9 is served first.", "^[0-9]$", "9"),
+    Header("Penstock-Deadline", "The longest wait in the queue: seconds, or an RFC 3339 time.", _DEADLINE, "600"),
+    Header("Penstock-Tag", "A word to find the run by.", "^[!-~]([ -~]{0,254}[!-~])?$", "nightly"),
+    Header("Penstock-Parent", "The run that this one belongs to: {app}/{run_id}.", _PARENT, _A_RUN),
     Header(
         "Penstock-Webhook",
         "A URL to be told of the end.",
         r"^https?://[A-Za-z0-9.-]+(:[1-9][0-9]{0,3})?(/[!-~]{0,1900})?$",
+        "https://example.com/done",
     ),
     Header(
         "Idempotency-Key",
         "Pins the run: the same key and body answer with that run's present state.",
         IDEMPOTENCY_PATTERN,
+        "order-7",
     ),
 )
 
@@ -57,6 +60,7 @@ _ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         tag="Serving",
         summary="Submit an input, and wait a little for its result",
         body=ANYTHING,
+        may_be_empty=True,
         headers=_ASKED,
         answers=(
             Answer(200, _RESULT, "The result.", _ON_SUBMIT),
@@ -176,6 +180,7 @@ _ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         tag="Runs",
         summary="Retry every FAILED run that matches",
         body=d.RunsQuery,
+        may_be_empty=True,
         answers=(Answer(202, d.Redriven, "How many were started anew."),),
         errors=(UnsupportedMedia,),
         pinned=True,
@@ -197,6 +202,7 @@ _ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         tag="Runs",
         summary="Cancel a run",
         body=d.CancelRequest,
+        may_be_empty=True,
         answers=(Answer(200, d.CancelledDocument, "It is cancelled."),),
         errors=(Conflict, UnsupportedMedia),
     ),
@@ -408,6 +414,7 @@ _ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         tag="Files",
         summary="Write an object by a signed URL",
         body=ANYTHING,
+        may_be_empty=True,
         answers=(Answer(200, None, "It is written.", ("ETag",)), Answer(201, None, "It is new.", ("ETag",))),
         errors=(Conflict, Gone, LengthRequired),
     ),

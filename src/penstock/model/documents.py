@@ -84,6 +84,15 @@ class Problem(Document, frozen=True, kw_only=True):
 # ------------------------------------------------------------------ serving
 
 
+Moment: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        description="RFC 3339, or seconds since 1970.",
+        extra_json_schema={"anyOf": [{"format": "date-time"}, {"pattern": "^[0-9]{1,12}([.][0-9]{1,9})?$"}]},
+    ),
+]
+
+
 class Eta(msgspec.Struct, frozen=True):
     """When an answer may be expected: seconds from now, by the median and by the slow tenth."""
 
@@ -228,7 +237,7 @@ class RunsQuery(Document, frozen=True, kw_only=True):
     tag: str | None = None
     parent: str | None = None
     lane: Lane | None = None
-    since: str | None = None  # RFC 3339, or seconds since 1970
+    since: Moment | None = None
     limit: Limit = 50
     after: (
         Annotated[str, msgspec.Meta(pattern="^[0-9]{0,18}$", description="The `next` of the page before.")] | None

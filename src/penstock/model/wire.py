@@ -5,9 +5,10 @@ Both ends encode these very types, so a field added with a default keeps N and N
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from .run import Lane, Outcome, Reason
 
@@ -35,12 +36,15 @@ __all__ = [
 
 MSGPACK: Final = "application/msgpack"
 
+Ordinal: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]  # of an attempt, of a replica
+Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
+
 
 class Want(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's wish for work: at most `max` runs, waiting up to `wait_s` seconds for the first."""
 
-    max: int
-    wait_s: float = 0.0
+    max: Annotated[int, Meta(ge=1, le=1_000_000)]
+    wait_s: Seconds = 0.0
     lanes: tuple[Lane, ...] = (Lane.INFER,)
     idle: bool = True  # the replica holds nothing, so it may take a run that must be alone
 
@@ -48,7 +52,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
 class LeaseRequest(Want, frozen=True, kw_only=True):
     """`POST /lease`. `replica` tells the processes of one worker apart; `free` is what a node has left."""
 
-    replica: int = 0
+    replica: Ordinal = 0
     free: dict[str, float] | None = None
 
 
@@ -56,7 +60,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt given to a worker: what to run, its fencing token, and where input and result go."""
 
     run_id: str
-    epoch: int
+    epoch: Ordinal
     token: str  # the dispatch token: needed to extend, checkpoint and settle
     tenant: str
     key: str
@@ -84,17 +88,17 @@ class SettleItem(msgspec.Struct, frozen=True, kw_only=True):
     """The end of one attempt. `result` inline (small) or `result_key` as uploaded to the URL that was given."""
 
     run_id: str
-    epoch: int
+    epoch: Ordinal
     token: str
     outcome: Outcome
     reason: Reason | None = None
     message: str = ""
     result: bytes | None = None
     result_key: str | None = None
-    result_size: int = 0  # of an uploaded result
+    result_size: Annotated[int, Meta(ge=0)] = 0  # of an uploaded result
     content_type: str = "application/octet-stream"
     encoding: str = ""  # "gzip" where the result's bytes are compressed
-    retry_after: float | None = None
+    retry_after: Seconds | None = None
 
 
 class SettleRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +106,7 @@ class SettleRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     done: tuple[SettleItem, ...]
     want: Want | None = None
-    replica: int = 0
+    replica: Ordinal = 0
 
 
 class SettleStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,9 +126,9 @@ class ExtendItem(msgspec.Struct, frozen=True, kw_only=True):
     """A heartbeat for one attempt, with progress (0..1) if the handler reported some."""
 
     run_id: str
-    epoch: int
+    epoch: Ordinal
     token: str
-    progress: float | None = None
+    progress: Annotated[float, Meta(ge=0, le=1)] | None = None
     note: str = ""
 
 
@@ -132,7 +136,7 @@ class ExtendRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`POST /extend`: the heartbeat of a worker; empty when it holds nothing."""
 
     attempts: tuple[ExtendItem, ...] = ()
-    replica: int = 0
+    replica: Ordinal = 0
 
 
 class ExtendReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +152,7 @@ class CheckpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`POST /checkpoint`: bytes that a later attempt of this run resumes from."""
 
     run_id: str
-    epoch: int
+    epoch: Ordinal
     token: str
     data: bytes
 
@@ -163,9 +167,9 @@ class UrlsRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`POST /urls`: fresh signed URLs for a live attempt. `result_bytes` asks for a PUT URL of that many bytes."""
 
     run_id: str
-    epoch: int
+    epoch: Ordinal
     token: str
-    result_bytes: int | None = None
+    result_bytes: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     content_type: str = "application/octet-stream"
 
 
@@ -181,7 +185,7 @@ class UrlsReply(msgspec.Struct, frozen=True, kw_only=True):
 class ExitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`POST /exit`: a worker that idled for `idleExitSeconds` asks to go (granted = True commits it to leave)."""
 
-    replica: int = 0
+    replica: Ordinal = 0
 
 
 class ExitReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +197,6 @@ class ExitReply(msgspec.Struct, frozen=True, kw_only=True):
 class ReplicaDied(msgspec.Struct, frozen=True, kw_only=True):
     """`POST /replica-died`: a launcher saw one of its replicas end; what it held goes back at once."""
 
-    replica: int
-    exit_code: int | None = None
+    replica: Ordinal
+    exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     message: str = ""
