@@ -412,6 +412,23 @@ async def test_a_lead_that_could_not_be_prepared_is_prepared_at_the_next_try(sta
     assert calls[1].forgive
 
 
+@pytest.mark.parametrize("how", ["stopped", "asleep"])
+async def test_leases_outlast_a_process_that_stood_still(stage, how):
+    """SIGSTOP, or the lid of a laptop: nobody could send a heartbeat, so nobody is judged by its silence."""
+    (run,) = await stage.submit()
+    async with running(stage):
+        await stage.pass_time(1.0)
+        (worker,) = await stage.workers()
+        held = await stage.lease(worker)
+        if how == "stopped":
+            stage.clock.advance(3600.0)
+        else:
+            stage.clock.jump(3600.0)
+        await stage.pass_time(5.0)
+        await stage.finish(worker, *held.attempts)
+    assert await stage.state(run) == "SUCCEEDED"
+
+
 # ------------------------------------------------------------------ what it shows
 
 

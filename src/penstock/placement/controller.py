@@ -66,7 +66,7 @@ class Controller:
         self._leading = asyncio.Event()
         self._unprepared = False  # the lead is new, and what comes before the first tick is still to be done
         self._maintainer = Maintainer(
-            duties(parts, self._ends), leading=self._leading, repaired=self._hurry, sleep=sleep
+            duties(parts, self._ends), leading=self._led, repaired=self._hurry, sleep=sleep
         )
         self._plans: dict[str, AppPlan] = {}
         self._faults: dict[str, str] = {}  # what last went wrong for an app, in words
@@ -112,6 +112,7 @@ class Controller:
 
         Forgiving comes before anything is swept: workers that survived an outage of ours must not be run twice.
         """
+        self._notice_lapse()
         self._unprepared |= await self._lead.renew()
         if self._lead.held and self._unprepared:
             forgiven_s = await self._parts.ledger.gap(Gap(forgive=True))
@@ -163,9 +164,22 @@ class Controller:
                 await self._guarded(self._parts.ledger.gap(Gap()))
             await self._sleep(RENEW_S)
 
+    async def _led(self) -> None:
+        """Return once this process leads."""
+        self._notice_lapse()
+        await self._leading.wait()
+
+    def _notice_lapse(self) -> None:
+        """Take note of a lead that ran out unseen, as this process or its machine stood still.
+
+        It has to be taken anew, and that time forgiven, before anything else is done: the workers may have gone on.
+        """
+        if not self._lead.held:
+            self._leading.clear()
+
     async def _keep_ticking(self) -> None:
         while True:
-            await self._leading.wait()
+            await self._led()
             if self._clock.monotonic() >= self._whole_at:
                 self._nudged.clear()
                 began = self._clock.monotonic()

@@ -31,16 +31,17 @@ class Leadership:
         self._holder = holder or _own_name(ledger)
         self._clock = clock
         self._until = -inf
+        self._until_by_wall = -inf
         self.term = 0
 
     @property
     def held(self) -> bool:
-        """Whether this process leads now."""
-        return self._clock.monotonic() < self._until
+        """Whether this process leads now. While a machine sleeps only its wall clock goes on, so both are asked."""
+        return self._clock.monotonic() < self._until and self._clock.now() < self._until_by_wall
 
     async def renew(self) -> bool:
         """Take or renew the lead; tells whether it is newly ours, so that nothing is known of what happened before."""
-        asked_at = self._clock.monotonic()
+        asked_at, asked_by_wall = self._clock.monotonic(), self._clock.now()
         had, term = self.held, self.term
         try:
             lead = await self._ledger.take_lead(TakeLead(name=_NAME, holder=self._holder, ttl_seconds=_TTL_S))
@@ -49,6 +50,7 @@ class Leadership:
             return False
         # Counted from before the question, so the time that its answer took is on the safe side.
         self._until = asked_at + _TTL_S if lead.held else -inf
+        self._until_by_wall = asked_by_wall + _TTL_S
         self.term = lead.term
         return lead.held and not (had and lead.term == term)
 

@@ -17,13 +17,13 @@ _log = structlog.get_logger("penstock.maintainer")
 
 
 class Maintainer:
-    """Keeps every duty going while `leading` is set; calls `repaired` after each turn that changed something."""
+    """Keeps every duty going, each turn once `leading` returns; calls `repaired` after one that changed something."""
 
     def __init__(
         self,
         duties: Sequence[Duty],
         *,
-        leading: asyncio.Event,
+        leading: Callable[[], Awaitable[object]],
         repaired: Callable[[], None],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
@@ -44,7 +44,7 @@ class Maintainer:
 
     async def _keep(self, duty: Duty) -> None:
         while True:
-            await self._leading.wait()
+            await self._leading()
             if await self._do(duty):
                 self._repaired()
             await self._sleep(duty.period_s)
