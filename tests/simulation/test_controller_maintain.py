@@ -470,7 +470,9 @@ async def test_duties_wait_for_the_lead(stage):
             return 1
 
     leading, repaired = asyncio.Event(), []
-    maintainer = Maintainer([Counted()], leading=leading.wait, repaired=lambda: repaired.append(1), sleep=stage.clock.sleep)
+    maintainer = Maintainer(
+        [Counted()], leading=leading.wait, repaired=lambda: repaired.append(1), sleep=stage.clock.sleep
+    )
     task = asyncio.create_task(maintainer.run())
     await stage.pass_time(3.0)
     assert done == []

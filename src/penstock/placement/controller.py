@@ -65,9 +65,7 @@ class Controller:
         self._lead = Leadership(parts.ledger, parts.clock, holder)
         self._leading = asyncio.Event()
         self._unprepared = False  # the lead is new, and what comes before the first tick is still to be done
-        self._maintainer = Maintainer(
-            duties(parts, self._ends), leading=self._led, repaired=self._hurry, sleep=sleep
-        )
+        self._maintainer = Maintainer(duties(parts, self._ends), leading=self._led, repaired=self._hurry, sleep=sleep)
         self._plans: dict[str, AppPlan] = {}
         self._faults: dict[str, str] = {}  # what last went wrong for an app, in words
         self._acting: dict[str, asyncio.Task[None]] = {}
