@@ -144,13 +144,13 @@ class Snapshot(Collector):
         yield from (workers, gpus)
 
     def _faults(self) -> Iterator[Metric]:
-        counts = self._broker.counts if self._broker else None
+        broker = self._broker
         yield CounterMetricFamily(
-            "penstock_stale_reports", "Reports of attempts that had lost their lease.", counts.stale if counts else 0
+            "penstock_stale_reports", "Reports of attempts that had lost their lease.", broker.stale if broker else 0
         )
         yield CounterMetricFamily(
-            "penstock_forged_reports", "Reports without the attempt's token.", counts.forged if counts else 0
+            "penstock_forged_reports", "Reports without the attempt's token.", broker.forged if broker else 0
         )
         yield CounterMetricFamily(
-            "penstock_lost_hints", "Hints that the queue did not take.", counts.lost_hints if counts else 0
+            "penstock_lost_hints", "Hints that the queue did not take.", broker.lost_hints if broker else 0
         )

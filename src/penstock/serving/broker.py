@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import msgspec
-
-from penstock.errors import Conflict, NotFound, Stale, TooLarge, Unavailable
+from penstock.errors import NotFound, Stale, TooLarge, Unavailable
 from penstock.identity import Keyring, WorkerClaims
 from penstock.ledger import Ledger
 from penstock.ledger.commands import (
-    Audit,
     Checkpoint,
     EndWorker,
     Extend,
@@ -27,50 +24,22 @@ from penstock.ledger.commands import (
 from penstock.model import wire
 from penstock.model.app import App, DesiredState
 from penstock.model.fleet import ENDED, WorkerState
-from penstock.model.ids import Clock, valid_run_id
+from penstock.model.ids import Clock
 from penstock.model.run import Lane, Outcome, Payload, Reason, Report, Run, State
-from penstock.queue import Message, Queue, queue_name
-from penstock.store import Store, keys
-from penstock.store.driver import Put
+from penstock.queue import Message, Queue
+from penstock.store import Store
 
 from .catalog import Catalog
+from .credits import LONGEST_WAIT_S, Credits, lane_of
 from .notices import Notices
+from .proof import Proof
+from .results import Results
 
-__all__ = ["Broker", "BrokerCounts"]
+__all__ = ["Broker"]
 
-_URL_TTL_S: Final = 900.0
-_LONGEST_WAIT_S: Final = 60.0
-_DEGRADED_S: Final = 1.0
 _MUST_GO: Final = frozenset({WorkerState.DRAINING, *ENDED})
 _NOTHING: Final = wire.LeaseReply()
 _GO: Final = wire.LeaseReply(exit=True)
-
-
-class _Claim(Protocol):
-    """What a worker says of an attempt, and the token that proves it."""
-
-    @property
-    def run_id(self) -> str:
-        """The run."""
-        ...
-
-    @property
-    def epoch(self) -> int:
-        """The attempt's number."""
-        ...
-
-    @property
-    def token(self) -> str:
-        """The proof that it was handed to a worker."""
-        ...
-
-
-class BrokerCounts(msgspec.Struct):
-    """What the broker refused or lost since it started, for metrics."""
-
-    stale: int = 0  # reports of attempts that were no longer the current one
-    forged: int = 0  # tokens that were not handed to the worker that showed them
-    lost_hints: int = 0  # credits that the queue did not take; the maintainer tops up
 
 
 class Broker:
@@ -89,17 +58,16 @@ class Broker:
         inline_max_bytes: int = 32 * 1024,
     ) -> None:
         self._ledger = ledger
-        self._queue = queue
-        self._store = store
+        self._credits = Credits(queue)
+        self._results = Results(store, catalog, inline_max_bytes)
+        self._proof = Proof(ledger, keyring)
         self._catalog = catalog
         self._keyring = keyring
         self._notices = notices
         self._clock = clock
-        self._inline_max_bytes = inline_max_bytes
         self._seen: set[str] = set()
         self._app_changes = asyncio.Event()
         self._unfinished: set[asyncio.Future[object]] = set()
-        self.counts = BrokerCounts()
         catalog.subscribe(self._app_changed)
 
     # -------------------------------------------------------------- lease
@@ -107,18 +75,18 @@ class Broker:
     async def lease(self, worker: WorkerClaims, ask: wire.Want, replica: int = 0) -> wire.LeaseReply:
         """Give a worker up to `ask.max` runs, waiting up to `ask.wait_s` seconds for the first."""
         self._seen.add(worker.uid)
-        app = await self._open_app(worker.app, min(ask.wait_s, _LONGEST_WAIT_S))
+        app = await self._open_app(worker.app, min(ask.wait_s, LONGEST_WAIT_S))
         if app is None:
             return _GO if self._catalog.find(worker.app) is None else _NOTHING
-        messages = await self._credits_at_hand(app, ask)
+        messages = await self._credits.at_hand(app, ask.lanes, ask.max)
         if not messages:
             if not await self._may_wait(worker):
                 return _GO
-            messages = await self._first_credit(app, ask)
+            messages = await self._credits.first(app, ask.lanes, ask.max, ask.wait_s)
         if not messages:
             return _NOTHING if await self._may_wait(worker) else _GO
         if self._paused(worker.app):  # since it began to wait
-            await self._spent(messages, again=len(messages))
+            await self._credits.spend(messages, again=len(messages))
             return _NOTHING
         return await self._to_the_end(worker, self._spend(worker, ask, replica, messages))
 
@@ -140,40 +108,6 @@ class Broker:
                 return None
         return None
 
-    async def _credits_at_hand(self, app: App, ask: wire.Want) -> list[Message]:
-        """Take credits of the first lane that has some, in the order asked, without waiting."""
-        for lane in ask.lanes:
-            if messages := await self._receive(app, lane, ask.max, 0.0):
-                return messages
-        return []
-
-    async def _first_credit(self, app: App, ask: wire.Want) -> list[Message]:
-        """Wait for a credit of any lane asked for."""
-        if ask.wait_s <= 0:
-            return []
-        if len(ask.lanes) == 1:
-            return await self._receive(app, ask.lanes[0], ask.max, ask.wait_s)
-        receives = [asyncio.create_task(self._receive(app, lane, ask.max, ask.wait_s)) for lane in ask.lanes]
-        try:
-            await asyncio.wait(receives, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for receive in receives:
-                receive.cancel()  # a cancelled receive loses no message
-        done = [
-            found for receive in receives if not receive.cancelled() and receive.done() and (found := receive.result())
-        ]
-        for late in done[1:]:
-            await self._spent(late, again=len(late))
-        return done[0] if done else []
-
-    async def _receive(self, app: App, lane: Lane, limit: int, wait_s: float) -> list[Message]:
-        try:
-            return await self._queue.receive(queue_name(app.queue_ref, lane), limit, min(wait_s, _LONGEST_WAIT_S))
-        except Unavailable:
-            # Degraded, not down: the ledger may have work that no hint can tell of, so look now and then.
-            await asyncio.sleep(min(wait_s, _DEGRADED_S))
-            return [Message(queue=queue_name(app.queue_ref, lane), body="")] * limit
-
     async def _may_wait(self, worker: WorkerClaims) -> bool:
         """Tell whether a worker without work should stay; one that asks for the first time is up from now on."""
         row = await self._ledger.worker(worker.uid)
@@ -193,7 +127,10 @@ class Broker:
             raise
 
     async def _take_back(self, worker: WorkerClaims, leasing: asyncio.Task[wire.LeaseReply]) -> None:
-        for held in (await leasing).attempts:
+        await asyncio.wait((leasing,))
+        if leasing.cancelled() or leasing.exception():
+            return
+        for held in leasing.result().attempts:
             item = wire.SettleItem(run_id=held.run_id, epoch=held.epoch, token=held.token, outcome=Outcome.RELEASED)
             await self._settle_one(worker, item)
 
@@ -206,17 +143,21 @@ class Broker:
         self, worker: WorkerClaims, ask: wire.Want, replica: int, messages: Sequence[Message]
     ) -> wire.LeaseReply:
         """Turn credits into attempts: as many runs, but the first in the ledger's order; give back what is unused."""
-        lane = Lane(messages[0].queue.rsplit("-", 1)[1])
         wanted = Lease(
-            worker_uid=worker.uid, app=worker.app, lane=lane, count=len(messages), replica=replica, idle=ask.idle
+            worker_uid=worker.uid,
+            app=worker.app,
+            lane=lane_of(messages),
+            count=len(messages),
+            replica=replica,
+            idle=ask.idle,
         )
         try:
             leased = await self._ledger.lease(wanted)
         except Unavailable:
-            await self._spent(messages, again=len(messages))
+            await self._credits.spend(messages, again=len(messages))
             raise
         unused = len(messages) - len(leased.grants)
-        await self._spent(messages, again=unused if leased.refused else min(unused, leased.left))
+        await self._credits.spend(messages, again=unused if leased.refused else min(unused, leased.left))
         if leased.refused:
             return _GO
         for grant in leased.grants:
@@ -224,22 +165,13 @@ class Broker:
         attempts = tuple([await self._assign(worker, grant) for grant in leased.grants])
         return wire.LeaseReply(attempts=attempts, drain_first=leased.alone_waits)
 
-    async def _spent(self, messages: Sequence[Message], again: int) -> None:
-        """Acknowledge credits, and send `again` of them anew: their runs are still in line."""
-        try:
-            await self._queue.ack(messages)
-            if again:
-                await self._queue.send(messages[0].queue, [message.body for message in messages[:again]])
-        except Unavailable:
-            self.counts.lost_hints += again
-
     async def _assign(self, worker: WorkerClaims, grant: Grant) -> wire.Assignment:
         run = grant.run
-        in_store = run.body.inline is None and run.body.key is not None
+        url = await self._results.body_url(run)
         return wire.Assignment(
             run_id=run.id,
             epoch=run.epoch,
-            token=self._keyring.dispatch_token(run.id, run.epoch, worker.uid),
+            token=self._proof.give(worker, run.id, run.epoch),
             tenant=run.tenant,
             key=run.key,
             lane=run.lane,
@@ -247,15 +179,12 @@ class Broker:
             deadline_s=run.terms.run_deadline_seconds,
             alone=grant.alone,
             content_type=run.body.content_type,
-            body=run.body.inline if run.body.inline is not None or in_store else b"",
-            body_url=await self._url_of(run.body.key) if in_store and run.body.key else None,
+            body=None if url else run.body.inline or b"",
+            body_url=url,
             checkpoint=grant.checkpoint,
             attempts_left=max(0, run.terms.max_attempts - run.failures),
             traceparent=run.traceparent,
         )
-
-    async def _url_of(self, key: str) -> str:
-        return (await self._store.url("GET", key, _URL_TTL_S)).url
 
     # -------------------------------------------------------------- settle
 
@@ -266,18 +195,24 @@ class Broker:
         if ask.want is None:
             return wire.SettleReply(done=tuple(await settling))
         # Both go into one group commit where work is waiting already; the ledger settles before it leases.
-        done, more = await asyncio.gather(settling, self.lease(worker, ask.want, ask.replica))
+        leasing = asyncio.create_task(self.lease(worker, ask.want, ask.replica))
+        try:
+            done, more = await settling, await leasing
+        except BaseException:  # nobody will hear of what is leased beside reports that can't be taken
+            leasing.cancel()
+            self._keep(self._take_back(worker, leasing))
+            raise
         return wire.SettleReply(done=tuple(done), attempts=more.attempts, drain_first=more.drain_first, exit=more.exit)
 
     async def _settle_one(self, worker: WorkerClaims, item: wire.SettleItem) -> wire.SettleStatus:
-        if not await self._handed_over(worker, "settle", item):
+        if not await self._proof.holds(worker, "settle", item):
             return wire.SettleStatus(run_id=item.run_id, code=SettleCode.STALE)
         report = await self._report(item)
         settled = await self._ledger.settle(Settle(run_id=item.run_id, epoch=item.epoch, report=report))
         if settled.code is SettleCode.OK and settled.run is not None:
             await self._tell(settled.run)
         elif settled.code is SettleCode.STALE:
-            await self._stale(worker, "settle", item)
+            await self._proof.was_stale(worker, "settle", item)
         return wire.SettleStatus(run_id=item.run_id, code=settled.code)
 
     async def _report(self, item: wire.SettleItem) -> Report:
@@ -295,34 +230,8 @@ class Broker:
         return Report(outcome, reason, message, result, item.retry_after)
 
     async def _result(self, item: wire.SettleItem) -> Payload:
-        inline = item.result or b""
-        if item.result_key is None and len(inline) <= self._inline_max_bytes:
-            return Payload(inline=inline, size=len(inline), content_type=item.content_type, encoding=item.encoding)
-        run = await self._current(item.run_id, item.epoch)
-        key = self._result_key(run)
-        if item.result_key is None:
-            await self._store_result(key, inline)
-        elif item.result_key != key:
-            raise NotFound("the result was uploaded under a key that is not this attempt's")
-        size = (await self._store.head(key)).size
-        most = self._catalog.get(run.app).app.results.max_result_bytes
-        if size > most:
-            raise TooLarge(f"the result has {size} bytes; the app allows {most} (results.maxResultBytes)")
-        return Payload(key=key, size=size, content_type=item.content_type, encoding=item.encoding)
-
-    async def _store_result(self, key: str, data: bytes) -> None:
-        try:
-            await self._store.put(key, data, Put(create=True))
-        except Conflict:
-            await self._store.put(key, data)  # this very attempt repeats itself: nobody else has this key
-
-    def _result_key(self, run: Run) -> str:
-        """Give the object that only this attempt may write: the plain name for the very first, else one of its own."""
-        entry = self._catalog.get(run.app)
-        home = keys.home(entry.app.storage_prefix, run.tenant)
-        if run.generation == 1 and run.epoch == 1:
-            return keys.result(home, run.key)
-        return keys.result_of_epoch(home, run.key, run.id, run.epoch)
+        small = self._results.inline(item)
+        return small or await self._results.stored(await self._current(item.run_id, item.epoch), item)
 
     async def _current(self, run_id: str, epoch: int) -> Run:
         run = await self._ledger.run(run_id)
@@ -346,68 +255,41 @@ class Broker:
         )
 
     async def _extend_one(self, worker: WorkerClaims, item: wire.ExtendItem) -> ExtendCode:
-        if not await self._handed_over(worker, "extend", item):
+        if not await self._proof.holds(worker, "extend", item):
             return ExtendCode.LOST
         code = await self._ledger.extend(
             Extend(run_id=item.run_id, epoch=item.epoch, progress=item.progress, note=item.note)
         )
         if code is ExtendCode.LOST:
-            await self._stale(worker, "extend", item)
+            await self._proof.was_stale(worker, "extend", item)
         elif item.progress is not None and (run := await self._ledger.run(item.run_id)) is not None:
             self._notices.publish(run)
         return code
 
     async def checkpoint(self, worker: WorkerClaims, ask: wire.CheckpointRequest) -> wire.CheckpointReply:
         """Save bytes from which a later attempt of the run resumes."""
-        if not await self._handed_over(worker, "checkpoint", ask):
+        if not await self._proof.holds(worker, "checkpoint", ask):
             return wire.CheckpointReply(code=ExtendCode.LOST)
         code = await self._ledger.checkpoint(Checkpoint(run_id=ask.run_id, epoch=ask.epoch, data=ask.data))
         if code is ExtendCode.LOST:
-            await self._stale(worker, "checkpoint", ask)
+            await self._proof.was_stale(worker, "checkpoint", ask)
         return wire.CheckpointReply(code=code)
 
     async def urls(self, worker: WorkerClaims, ask: wire.UrlsRequest) -> wire.UrlsReply:
         """Give fresh signed URLs for a live attempt. Raises `Stale` when it is no longer the current one."""
-        if not await self._handed_over(worker, "urls", ask):
+        if not await self._proof.holds(worker, "urls", ask):
             raise Stale("this attempt was not handed to this worker")
         try:
             run = await self._current(ask.run_id, ask.epoch)
         except Stale:
-            await self._stale(worker, "urls", ask)
+            await self._proof.was_stale(worker, "urls", ask)
             raise
-        body_url = await self._url_of(run.body.key) if run.body.key else None
+        body_url = await self._results.body_url(run)
         if ask.result_bytes is None:
             return wire.UrlsReply(body_url=body_url)
-        key = self._result_key(run)
-        put = await self._store.url("PUT", key, _URL_TTL_S, size=ask.result_bytes, create=True)
-        return wire.UrlsReply(body_url=body_url, result_url=put.url, result_key=key, result_headers=put.headers)
-
-    # -------------------------------------------------------------- claims that don't hold
-
-    async def _handed_over(self, worker: WorkerClaims, action: str, claim: _Claim) -> bool:
-        """Tell whether the attempt was handed to this worker; a claim to another's is counted and audited."""
-        if self._keyring.check_dispatch(claim.token, claim.run_id, claim.epoch, worker.uid):
-            return True
-        self.counts.forged += 1
-        await self._audit(worker, action, claim, "forged")
-        return False
-
-    async def _stale(self, worker: WorkerClaims, action: str, claim: _Claim) -> None:
-        """Count and audit a claim to an attempt that is no longer the current one."""
-        self.counts.stale += 1
-        await self._audit(worker, action, claim, "stale")
-
-    async def _audit(self, worker: WorkerClaims, action: str, claim: _Claim, result: str) -> None:
-        run = await self._ledger.run(claim.run_id) if valid_run_id(claim.run_id) else None
-        await self._ledger.audit(
-            Audit(
-                tenant=run.tenant if run else "",
-                subject=worker.uid,
-                action=action,
-                object=f"runs/{run.id}" if run else "runs",
-                result=result,
-                reason=f"epoch {claim.epoch}",
-            )
+        put = await self._results.url(run, ask.result_bytes)
+        return wire.UrlsReply(
+            body_url=body_url, result_url=put.url, result_key=self._results.key(run), result_headers=put.headers
         )
 
     # -------------------------------------------------------------- the end of a worker
@@ -447,11 +329,22 @@ class Broker:
         if run.state is not State.QUEUED or run.not_before > await self._ledger.now():
             return  # one that waits out a back-off gets its hint when it is due
         entry = self._catalog.find(run.app)
-        ref = entry.app.queue_ref if entry else run.app
-        try:
-            await self._queue.send(queue_name(ref, run.lane), [run.id])
-        except Unavailable:
-            self.counts.lost_hints += 1
+        await self._credits.send(entry.app.queue_ref if entry else run.app, run.lane, run.id)
+
+    @property
+    def stale(self) -> int:
+        """How many claims were to attempts that were no longer the current one."""
+        return self._proof.stale
+
+    @property
+    def forged(self) -> int:
+        """How many tokens were shown by others than the worker they were handed to."""
+        return self._proof.forged
+
+    @property
+    def lost_hints(self) -> int:
+        """How many credits the queue did not take."""
+        return self._credits.lost
 
     def _app_changed(self, _name: str) -> None:
         self._app_changes.set()

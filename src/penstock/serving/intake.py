@@ -7,17 +7,18 @@ from typing import Final
 
 import msgspec
 
-from penstock.errors import Conflict, Gone, NotFound, TooLarge, Unavailable
+from penstock.errors import Conflict, Gone, NotFound, TooLarge
 from penstock.ledger import Ledger
 from penstock.ledger.commands import Accept, Acceptance, Accepted, Cancel, Cancelled, NewRun, Pin
 from penstock.model.app import App, DesiredState
 from penstock.model.ids import Clock, Ids, rid_of
 from penstock.model.run import Lane, Payload, Reason, Run, Terms
-from penstock.queue import Queue, queue_name
+from penstock.queue import Queue
 from penstock.store import Store, keys
 from penstock.store.driver import Put
 
 from .catalog import Catalog, Entry
+from .credits import Credits
 from .notices import Notices
 from .outlook import Eta, Outlook
 from .published import Published
@@ -73,7 +74,7 @@ class Intake:
         wake: Callable[[str], None] = lambda _app: None,
     ) -> None:
         self._ledger = ledger
-        self._queue = queue
+        self._credits = Credits(queue)
         self._store = store
         self._catalog = catalog
         self._notices = notices
@@ -84,7 +85,6 @@ class Intake:
         self._outlook = Outlook(ledger, clock)
         self._published = Published(clock)
         self._terms: dict[tuple[str, int], Terms] = {}
-        self.lost_hints = 0
         catalog.subscribe(self._app_changed)
 
     # -------------------------------------------------------------- in
@@ -163,10 +163,7 @@ class Intake:
 
     async def created(self, app: App, run: Run) -> None:
         """Tell workers and controller of a new run. A hint that fails is left to the maintainer: the run is safe."""
-        try:
-            await self._queue.send(queue_name(app.queue_ref, run.lane), [run.id])
-        except Unavailable:
-            self.lost_hints += 1
+        await self._credits.send(app.queue_ref, run.lane, run.id)
         self._wake(app.name)
 
     # -------------------------------------------------------------- out
@@ -223,6 +220,11 @@ class Intake:
         if cancelled.changed and cancelled.run is not None:
             self._notices.publish(cancelled.run)
         return cancelled
+
+    @property
+    def lost_hints(self) -> int:
+        """How many credits the queue did not take."""
+        return self._credits.lost
 
     def _app_changed(self, name: str) -> None:
         if self._catalog.find(name) is None:
