@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._grouping import Observer, Written
-from ._ledger import Ledger, open_ledger
-from .driver import Driver, Features
+from ._ledger import Ledger, migrate, open_ledger
+from .driver import Driver, Features, TellsChanges
 
-__all__ = ["Driver", "Features", "Ledger", "Observer", "Written", "open_ledger"]
+__all__ = ["Driver", "Features", "Ledger", "Observer", "TellsChanges", "Written", "migrate", "open_ledger"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from importlib import import_module
 from importlib.metadata import entry_points
-from types import TracebackType
-from typing import Final, Self, TypeVar, cast
+from types import ModuleType, TracebackType
+from typing import Any, Final, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 from penstock.errors import Misconfigured
@@ -18,13 +18,13 @@ from penstock.model.run import Attempt, Lane, Run
 from . import commands as c
 from ._checks import check
 from ._grouping import Grouping, Observer
-from .driver import Driver, Features
+from .driver import Driver, Features, TellsChanges
 
-__all__ = ["Ledger", "open_ledger"]
+__all__ = ["Ledger", "migrate", "open_ledger"]
 
 T = TypeVar("T")
 
-_BUILT_IN: Final = ("sqlite",)
+_BUILT_IN: Final = {"sqlite": "sqlite", "postgresql": "postgres", "postgres": "postgres"}  # scheme: package
 
 
 class Ledger:
@@ -154,6 +154,17 @@ class Ledger:
         """Store the answer of a reserved idempotency key, or free it."""
         await self.do(command)
 
+    # ---------------------------------------------------------- news
+
+    def changes(self) -> AsyncGenerator[tuple[str, ...]]:
+        """Give the ids of runs that changed through any process, a group at a time; only if `features.tells_changes`.
+
+        An empty group says that some may have been missed. Close it when done.
+        """
+        if not self.features.tells_changes:
+            raise Misconfigured("this ledger has one process only, and tells nobody of changes")
+        return cast("TellsChanges", self._driver).changes()
+
     # ---------------------------------------------------------- questions
 
     async def now(self) -> float:
@@ -212,17 +223,41 @@ class Ledger:
 def open_ledger(url: str, *, clock: Clock, observer: Observer | None = None) -> Ledger:
     """Give the ledger that a URL names; connect with `async with` or `open`.
 
-    `sqlite:///abs/path.db` is a file of this machine, `sqlite://` lives in memory and dies with the process; other
-    schemes are looked up among the entry points `penstock.ledger`. Raises `Misconfigured`.
+    `sqlite:///abs/path.db` is a file of this machine, `sqlite://` lives in memory and dies with the process,
+    `postgresql://user:password@host:port/database` serves many processes; other schemes are looked up among the entry
+    points `penstock.ledger`. Raises `Misconfigured`.
     """
-    connect = _connector(urlsplit(url).scheme)
+    connect = _named(url, "connect")
     return Ledger(connect(url, clock=clock), clock=clock, observer=observer)
 
 
-def _connector(scheme: str) -> Callable[..., Driver]:
-    """Give the function that makes a scheme's driver; drivers are loaded only when they are named."""
+async def migrate(url: str) -> list[str]:
+    """Bring the schema of a ledger up to date that is never migrated by itself; gives the steps that were taken.
+
+    Raises `Misconfigured` (a newer schema, a missing right) or `Unavailable`.
+    """
+    taken: list[str] = await _named(url, "migrate")(url)
+    return taken
+
+
+def _named(url: str, name: str) -> Callable[..., Any]:
+    """Give a function of a scheme's driver; drivers are loaded only when they are named.
+
+    An entry point names the driver's `connect`; what else it has stands beside that in the same module.
+    """
+    scheme = urlsplit(url).scheme
     if scheme in _BUILT_IN:
-        return cast("Callable[..., Driver]", import_module(f"penstock.ledger.{scheme}").connect)
+        return cast("Callable[..., Any]", getattr(_built_in(scheme), name))
     for found in entry_points(group="penstock.ledger", name=scheme):
-        return cast("Callable[..., Driver]", found.load())
-    raise Misconfigured(f"no ledger driver is known for {scheme!r}: use sqlite:///abs/path.db")
+        connect = found.load()
+        return cast("Callable[..., Any]", connect if name == "connect" else getattr(import_module(found.module), name))
+    known = "sqlite:///abs/path.db or postgresql://user:password@host:port/database"
+    raise Misconfigured(f"no ledger driver is known for {scheme!r}: use {known}")
+
+
+def _built_in(scheme: str) -> ModuleType:
+    try:
+        return import_module(f"penstock.ledger.{_BUILT_IN[scheme]}")
+    except ModuleNotFoundError as error:
+        package = _BUILT_IN[scheme]
+        raise Misconfigured(f"a {scheme} ledger needs {error.name}: run `pip install 'penstock[{package}]'`") from error

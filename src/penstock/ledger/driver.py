@@ -7,7 +7,7 @@ Grouping, retries, metrics and validation belong to the portable `Ledger`. Drive
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -19,18 +19,32 @@ from penstock.model.run import Attempt, Lane, Run
 
 from .commands import AuditRow, Command, LaneCount, RunFilter
 
-__all__ = ["Driver", "Features"]
+__all__ = ["Driver", "Features", "TellsChanges"]
 
 
 class Features(msgspec.Struct, frozen=True):
     """What a driver can do, as data that suites and the wiring ask.
 
-    `durability` is the sentence that `penstock doctor` prints: what has survived what, once a write returned.
+    `durability` is the sentence that `penstock doctor` prints: what has survived what, once a write returned. Where
+    `tells_changes` is set the driver has `TellsChanges` too.
     """
 
     durability: str
     survives_restart: bool
     many_processes: bool
+    tells_changes: bool = False
+
+
+class TellsChanges(Protocol):
+    """What a driver has that many processes share, so that one of them hears what the others did."""
+
+    def changes(self) -> AsyncGenerator[tuple[str, ...]]:
+        """Give the ids of runs that changed, a group at a time, until it is closed; its own process's among them.
+
+        It is a wake-up, not a record: a change may be told twice, late, or never if its process died just then. An
+        empty group says that some may have been missed (first of all when it begins to listen): look at what matters.
+        """
+        ...
 
 
 class Driver(Protocol):

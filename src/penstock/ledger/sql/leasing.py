@@ -11,7 +11,6 @@ from penstock.ledger.commands import Grant, Lease
 from penstock.model.fleet import WorkerState
 from penstock.model.run import Run
 
-from .lines import Share
 from .rows import Row
 
 __all__ = ["ASKER", "Asker", "Waiting", "attempt_row", "grant_of", "pick", "refusal"]
@@ -68,8 +67,8 @@ def pick(waiting: deque[T], count: int, *, idle: bool) -> tuple[list[T], bool]:
     return picked, False
 
 
-def attempt_row(asker: Asker, replica: int, run: Run, share: Share, now: float) -> Row:
-    """Charge a share for a run as it is after its lease, and give the row of the attempt.
+def attempt_row(asker: Asker, replica: int, run: Run, charged: float, now: float) -> Row:
+    """Give the row of an attempt at a run as it is after its lease, for which its share was charged so much.
 
     seq, epoch, worker_uid, replica, alone, leased_at, lease_until, deadline_at, due_at, charged, node, candidate, gpu_ids
     """
@@ -84,7 +83,7 @@ def attempt_row(asker: Asker, replica: int, run: Run, share: Share, now: float) 
         until,
         deadline,
         min(until, deadline),
-        share.lease(),
+        charged,
         asker.node,
         asker.candidate,
         asker.gpu_ids,

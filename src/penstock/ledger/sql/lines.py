@@ -8,8 +8,9 @@ so nobody saves up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
+from types import MappingProxyType
 from typing import Final
 
 from penstock.model.run import Lane
@@ -70,15 +71,19 @@ class Line:
         """Give what a lease costs in advance, in seconds of virtual time."""
         return max(self.expected_seconds, _LEAST_CHARGE_S) / weight
 
-    def turns(self, count: int) -> list[Share]:
-        """Give whose turn it is, for the next `count` runs."""
+    def turns(self, count: int, most: Mapping[Share, int] = MappingProxyType({})) -> list[Share]:
+        """Give whose turn it is, for the next `count` runs, where some shares can give no more than `most`."""
         if len(self.active) == 1:
             (share,) = self.active
-            return [share] * min(count, share.in_line)
-        return list(self._turns(count))
+            return [share] * min(count, most.get(share, share.in_line))
+        return list(self._turns(count, most))
 
-    def _turns(self, count: int) -> Iterator[Share]:
-        heap = [(share.vtime, share.id, share.in_line, share) for share in self.active]
+    def _turns(self, count: int, most: Mapping[Share, int]) -> Iterator[Share]:
+        heap = [
+            (share.vtime, share.id, left, share)
+            for share in self.active
+            if (left := most.get(share, share.in_line)) > 0
+        ]
         heapify(heap)
         for _ in range(count):
             if not heap:

@@ -20,7 +20,6 @@ __all__ = [
     "RUN",
     "RUN_TABLES",
     "RUN_WIDTH",
-    "WORKER",
     "Row",
     "attempt_of",
     "columns",
@@ -28,6 +27,7 @@ __all__ = [
     "payload_row",
     "run_of",
     "stored_state",
+    "worker_columns",
     "worker_of",
     "worker_row",
 ]
@@ -151,11 +151,15 @@ ATTEMPT: Final = (
     "a.epoch, a.state, a.worker_uid, a.replica, a.node, a.candidate, a.gpu_ids, a.alone, a.exit_code, a.reason, "
     "a.message, a.leased_at, a.lease_until, a.deadline_at, a.first_byte_at, a.finished_at"
 )
-WORKER: Final = (
-    "w.uid, w.app, w.spec_generation, w.state, w.candidate, w.node, w.gpu_ids, w.pid, w.instances, w.started_at, "
-    "w.ready_at, w.seen_at, w.ended_at, w.exit_code, w.reason, w.message, w.leases, "
-    "(SELECT count(*) FROM attempts a WHERE a.worker_uid = w.uid AND a.live = 1)"
-)
+
+
+def worker_columns(live: str) -> str:
+    """Give the columns of a worker, where `live` says of an attempt (a) that it is, in the words of its index."""
+    held = f"(SELECT count(*) FROM attempts a WHERE a.worker_uid = w.uid AND {live})"  # noqa: S608  # a text of ours
+    return f"""
+        w.uid, w.app, w.spec_generation, w.state, w.candidate, w.node, w.gpu_ids, w.pid, w.instances, w.started_at,
+        w.ready_at, w.seen_at, w.ended_at, w.exit_code, w.reason, w.message, w.leases, {held}"""
+
 
 _gpu_ids: Final = msgspec.json.Decoder(tuple[int, ...]).decode
 
@@ -184,7 +188,7 @@ def attempt_of(run_id: str, row: Row) -> Attempt:
 
 
 def worker_of(row: Row) -> Worker:
-    """Give the worker in a row of the columns `WORKER`."""
+    """Give the worker in a row of `worker_columns`."""
     state = WorkerState(row[3])
     held = row[17]
     return Worker(

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .driver import SqliteLedger, connect
+from .driver import SqliteLedger, connect, migrate
 
-__all__ = ["SqliteLedger", "connect"]
+__all__ = ["SqliteLedger", "connect", "migrate"]

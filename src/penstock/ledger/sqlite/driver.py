@@ -24,7 +24,7 @@ from .group import apply
 from .lines import SavedLines
 from .transaction import Transaction
 
-__all__ = ["SqliteLedger", "connect"]
+__all__ = ["SqliteLedger", "connect", "migrate"]
 
 _IN_A_FILE: Final = Features(
     durability="a returned write is synced to this machine's disk; it survives kill -9 and a power cut, not the disk",
@@ -40,11 +40,21 @@ _IN_MEMORY: Final = Features(
 
 def connect(url: str, *, clock: Clock) -> Driver:
     """Give the ledger of `sqlite:///abs/path.db`, or of `sqlite://` in memory. Raises `Misconfigured`."""
+    return SqliteLedger(_path(url), clock)
+
+
+async def migrate(url: str) -> list[str]:
+    """Do nothing: a file is brought up to date when its one process opens it. Raises `Misconfigured` for a wrong URL."""
+    _path(url)
+    return []
+
+
+def _path(url: str) -> Path | None:
     parts = urlsplit(url)
     path = unquote(parts.path)
     if parts.netloc or parts.query or parts.fragment or path.endswith("/"):
         raise Misconfigured(f"ledger URL {url!r}: write sqlite:///abs/path.db, with three slashes and no query")
-    return SqliteLedger(Path(path) if path else None, clock)
+    return Path(path) if path else None
 
 
 class SqliteLedger:

@@ -121,7 +121,7 @@ def _next(tx: Transaction, share: Share, count: int) -> Iterator[Row]:
 
 def _grant(tx: Transaction, asker: Asker, replica: int, picked: Sequence[_Turn]) -> tuple[Grant, ...]:
     now = tx.now
-    attempts = [attempt_row(asker, replica, turn.run, turn.share, now) for turn in picked]
+    attempts = [attempt_row(asker, replica, turn.run, turn.share.lease(), now) for turn in picked]
     if attempts:
         tx.db.executemany(_RUN, [(now, now, turn.run.seq) for turn in picked])
         tx.db.executemany(_ATTEMPT, attempts)

@@ -13,7 +13,7 @@ import msgspec
 
 from penstock.ledger.commands import AuditRow, LaneCount, RunFilter
 from penstock.ledger.sql.lines import Line
-from penstock.ledger.sql.rows import ATTEMPT, LISTED_RUN, RUN, RUN_TABLES, WORKER, attempt_of, run_of, worker_of
+from penstock.ledger.sql.rows import ATTEMPT, LISTED_RUN, RUN, RUN_TABLES, attempt_of, run_of, worker_columns, worker_of
 from penstock.model.fleet import Worker
 from penstock.model.placement import AppEvent, Decision
 from penstock.model.run import TERMINAL, Attempt, Run, State
@@ -34,6 +34,8 @@ __all__ = [
     "worker",
     "workers",
 ]
+
+_WORKER: Final = worker_columns("a.live = 1")
 
 # ------------------------------------------------------------------ points
 
@@ -70,7 +72,7 @@ def unanswered(db: sqlite3.Connection, until: float, limit: int) -> list[Attempt
 
 def worker(db: sqlite3.Connection, uid: str) -> Worker | None:
     """Give a worker."""
-    row = db.execute(f"SELECT {WORKER} FROM workers w WHERE w.uid = ?", (uid,)).fetchone()
+    row = db.execute(f"SELECT {_WORKER} FROM workers w WHERE w.uid = ?", (uid,)).fetchone()
     return None if row is None else worker_of(row)
 
 
@@ -201,7 +203,7 @@ def workers(db: sqlite3.Connection, *, app: str | None, live: bool, limit: int) 
     where.add_if("w.app = ?", app)
     if live:
         where.add("w.ended_at IS NULL")
-    rows = db.execute(f"SELECT {WORKER} FROM workers w {where} ORDER BY w.id DESC LIMIT ?", (*where.values, limit))
+    rows = db.execute(f"SELECT {_WORKER} FROM workers w {where} ORDER BY w.id DESC LIMIT ?", (*where.values, limit))
     return [worker_of(row) for row in rows]
 
 

@@ -1,0 +1,79 @@
+"""What the functions that apply commands work with: one open transaction, its moment, and the records in its hand."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from penstock.ledger.sql.leasing import Asker
+from penstock.ledger.sql.lines import Lines
+from penstock.ledger.sql.moves import Held
+from penstock.ledger.sql.rows import Row
+
+from .connection import ask
+
+__all__ = ["ShareKey", "Transaction", "by_column"]
+
+ShareKey = tuple[str, str, str]  # app, lane, tenant
+
+_MOMENT = """
+    SELECT coalesce($1::float8, extract(epoch FROM clock_timestamp())::float8),
+        array(SELECT nextval('run_order') FROM generate_series(1, $2::int))"""
+
+
+class Transaction:
+    """One group's open transaction. `now` is the same for all of it.
+
+    `shares` are the numbers of shares, which never change; those in `made` are known once the group is committed.
+    `changed` gathers the ids of runs that whoever waits for them should look at again.
+    """
+
+    def __init__(
+        self, connection: asyncpg.Connection[asyncpg.Record], clock: float | None, shares: dict[ShareKey, int]
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._numbers: deque[int] = deque()
+        self.now = 0.0
+        self.shares = shares
+        self.made: dict[ShareKey, int] = {}
+        self.lines = Lines()
+        self.counted: dict[int, Row] = {}  # the counters of shares as they were loaded, by id
+        self.lines_counted: dict[int, Row] = {}
+        self.held: dict[int, Held] = {}  # locked runs, by seq
+        self.held_by_id: dict[str, Held] = {}
+        self.askers: dict[str, Asker] = {}  # locked workers, by uid
+        self.changed: dict[str, None] = {}
+
+    async def begin(self, new_runs: int) -> None:
+        """Take the moment, and the numbers for so many new runs."""
+        ((self.now, numbers),) = await self.ask(_MOMENT, self._clock, new_runs)
+        self._numbers.extend(numbers)
+
+    async def reserve(self, new_runs: int) -> None:
+        """See that there are numbers for so many new runs."""
+        if len(self._numbers) < new_runs:
+            ((_, numbers),) = await self.ask(_MOMENT, self._clock, new_runs - len(self._numbers))
+            self._numbers.extend(numbers)
+
+    def next_number(self) -> int:
+        """Give the next number in the order of acceptance."""
+        return self._numbers.popleft()
+
+    async def ask(self, statement: str, *values: Any) -> list[Row]:
+        """Give the rows of a statement."""
+        return await ask(self._connection, statement, *values)
+
+    async def do(self, statement: str, *values: Any) -> None:
+        """Carry a statement out."""
+        await self._connection.fetch(statement, *values)
+
+
+def by_column(rows: Sequence[Row], width: int) -> list[list[Any]]:
+    """Give the columns of rows, as the arrays that `unnest` makes rows of again."""
+    if not rows:
+        return [[] for _ in range(width)]
+    return [list(column) for column in zip(*rows, strict=True)]
