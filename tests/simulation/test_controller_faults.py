@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from penstock.compute import Order, Phase, Sighting
 from penstock.errors import Unavailable
-from penstock.ledger.commands import AddWorker, LaneCount, NoteWorker
-from penstock.model.app import Batch, Deadlines
+from penstock.ledger.commands import AddWorker, Clear, LaneCount, NoteWorker
+from penstock.model.app import Batch, Deadlines, Results
 from penstock.model.fleet import Worker, WorkerState
 from penstock.model.run import Lane
 from penstock.placement.act import Actor
@@ -305,6 +305,15 @@ async def test_a_long_arrear_is_worked_off_in_one_turn(stage):
     stage.clock.advance(11.0)
     expiry = next(duty for duty in duties(stage.parts, stage.controller._ends) if duty.name == "queue_ttl")
     assert await expiry.run() == 620
+
+
+async def test_results_are_purged_as_fast_as_runs_can_end(stage):
+    await stage.change("digits", results=Results(ttl_hours=1.0))
+    await stage.submit(count=450)
+    await stage.parts.ledger.clear(Clear(app="digits", limit=450))
+    stage.clock.advance(3601.0)
+    expiry = next(duty for duty in duties(stage.parts, stage.controller._ends) if duty.name == "results")
+    assert await expiry.run() == 450
 
 
 async def test_an_endless_arrear_lets_others_have_their_turn(stage):

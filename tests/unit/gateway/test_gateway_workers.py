@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from gateway_stack import PretendWorker, exchange
 
+from penstock.errors import Unavailable
 from penstock.model import wire
 from penstock.model.run import Outcome, State
 
@@ -91,6 +92,37 @@ async def test_what_was_leased_for_a_worker_that_just_vanished_goes_back(stack, 
     await stack.app(asked.scope, asked.receive, asked.send)
     run = await stack.services.ledger.run(run_id)
     assert (run.state, run.failures, run.head) == (State.QUEUED, 0, True)
+
+
+@pytest.mark.parametrize("came", ["before", "after"])
+async def test_nothing_stays_leased_beside_reports_that_can_not_be_taken(stack, monkeypatch, came):
+    """The worker hears of the failure alone, so it would hold a run that it does not know of."""
+    worker = await stack.worker()
+    await stack.infer(b"1", **ASYNC)
+    (first,) = (await worker.lease()).attempts
+    ledger, breaks = stack.services.ledger, asyncio.Event()
+    settle = ledger.settle
+
+    async def away(command):
+        if command.run_id != first.run_id:
+            return await settle(command)
+        await breaks.wait()
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(ledger, "settle", away)
+    item = wire.SettleItem(run_id=first.run_id, epoch=1, token=first.token, outcome=Outcome.SUCCEEDED, result=b"r")
+    ask = wire.SettleRequest(done=(item,), want=wire.Want(max=1, wait_s=5))
+    asked = asyncio.create_task(worker.call("settle", ask))
+    await asyncio.sleep(0.01)
+    if came == "after":
+        breaks.set()
+        await asked
+    second = await stack.infer(b"2", **ASYNC)
+    breaks.set()
+    assert (await asked).status == 503
+    await asyncio.sleep(0.05)
+    run = await ledger.run(second.json()["run_id"])
+    assert (run.state, run.failures) == (State.QUEUED, 0)
 
 
 async def test_a_stale_report_changes_nothing(stack):

@@ -18,7 +18,7 @@ SWEEPS: Final = (
     (Sweep.LEASES, 1.0),
     (Sweep.DEADLINES, 1.0),
     (Sweep.QUEUE_TTL, 2.0),
-    (Sweep.TOMBSTONES, 600.0),
+    (Sweep.TOMBSTONES, 10.0),
 )
 
 
