@@ -82,6 +82,7 @@ async def test_explain_says_which_gate_holds_a_run(walk: Walk) -> None:
     paused = (await walk.ask("GET", f"/v1/runs/{waiting.run_id}/explain")).json()
     assert (paused["state"], "Paused" in paused["summary"]) == ("QUEUED", True)
     assert [step["kind"] for step in paused["steps"]][:3] == ["accepted", "app", "queue"]
+    assert "done in" not in paused["steps"][2]["text"], "nobody knows when a paused app goes on"
     await walk.wish("echo", "resume")
     await walk.noted("began 1")
     running = (await walk.ask("GET", f"/v1/runs/{waiting.run_id}/explain")).json()

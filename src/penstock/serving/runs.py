@@ -24,6 +24,7 @@ __all__ = ["Explanation", "Runs", "Standing", "Step"]
 
 _QUIET_S: Final = 15.0
 _REDRIVE_PAGE: Final = 200
+_STANDSTILL: Final = frozenset({Phase.HELD, Phase.PAUSED})
 
 
 class Standing(Protocol):
@@ -175,7 +176,7 @@ class Runs:
         steps = [
             Step("accepted", f"accepted as generation {run.generation} of its key", run.created_at),
             *_gate(self._catalog, run, standing),
-            *(await self._line(run)),
+            *(await self._line(run, standing)),
             *_placement(run, decisions),
             *_workers(run, workers),
             *map(_attempt, attempts),
@@ -183,12 +184,14 @@ class Runs:
         ]
         return Explanation(run.id, run.state, run.reason, _summary(run, standing), tuple(steps))
 
-    async def _line(self, run: Run) -> Sequence[Step]:
+    async def _line(self, run: Run, standing: Standing | None) -> Sequence[Step]:
         if run.state is not State.QUEUED:
             return []
         if run.reason is Reason.RETRYING:
             return [Step("queue", "an attempt failed; it waits out its back-off", run.not_before)]
         waiting = await self._intake.waiting(run)
+        if standing is not None and standing.phase in _STANDSTILL:  # nobody knows when it goes on
+            return [Step("queue", f"about {waiting.position} runs stand before it")]
         return [Step("queue", f"about {waiting.position} runs stand before it; done in about {waiting.eta.p50:.0f} s")]
 
 
@@ -244,6 +247,6 @@ def _summary(run: Run, standing: Standing | None) -> str:
         return f"It is running, attempt {run.epoch}"
     if run.reason is Reason.RETRYING:
         return "It waits to be tried again"
-    if standing is not None and standing.phase in (Phase.HELD, Phase.PAUSED):
+    if standing is not None and standing.phase in _STANDSTILL:
         return f"It waits because the app is {standing.phase}: {standing.message}"
     return "It waits for a worker"
