@@ -32,7 +32,7 @@ from penstock.testing.suites.ledger.plain import PlainLedger, PlainRun
 T = TypeVar("T")
 
 ASKED = os.environ.get("PENSTOCK_SERVICE_EXAMPLES")
-EXAMPLES = int(ASKED or "12")
+EXAMPLES = int(ASKED or "40")
 TENANTS = ("acme", "umbrella")
 WORKERS = ("w-1", "w-2", "w-3")
 KEYS = ("k1", "k2", "k3", "k4", "k5")
