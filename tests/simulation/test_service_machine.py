@@ -18,7 +18,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from service_world import APP, INLINE, Held, Urls, World, an_app
 
 from penstock.errors import Conflict, Gone, NotFound
 from penstock.ledger.commands import Accept, Acceptance, Lease, NewRun, RunFilter, SettleCode, Sweep
@@ -28,6 +27,7 @@ from penstock.model.run import TERMINAL, Lane, Outcome, Payload, Run, State
 from penstock.queue import queue_name
 from penstock.serving.intake import terms_of
 from penstock.testing.suites.ledger.plain import PlainLedger, PlainRun
+from service_world import APP, INLINE, Held, Urls, World, an_app
 
 T = TypeVar("T")
 
