@@ -50,7 +50,7 @@ class Aws:
 
     def url(self, scheme, place, **options):
         access, secret = options.pop("keys", AWS_KEYS)
-        fields = {"region": "us-east-1", "endpoint": self.endpoint, "access_key_id": access}
+        fields = {"endpoint": self.endpoint, "access_key_id": access}
         return f"{scheme}://{place}?{urlencode(fields | {'secret_access_key': secret} | options)}"
 
     def bucket(self):
