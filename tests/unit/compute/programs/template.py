@@ -49,12 +49,13 @@ def main(wire: socket.socket) -> None:
         return
     with open(os.environ["TEST_FOLDER"] + "/templates", "a") as file:
         file.write(f"{os.getpid()}\n")
-    say("ready", ok=True, why="")
-    if mode == "confused":
-        say("ready", ok=False, why="again")
+    if mode == "confused":  # of strangers, and of a worker that nobody has asked for yet
         say("forked", uid="w-nobody", pid=1)
         say("forked", uid="w-1", pid=2**22 + 1)
         say("ended", uid="w-nobody", pid=1, code=0)
+    say("ready", ok=True, why="")
+    if mode == "confused":
+        say("ready", ok=False, why="again")
     heard, alarm = socket.socketpair()
     alarm.setblocking(False)
     signal.set_wakeup_fd(alarm.fileno(), warn_on_full_buffer=False)
