@@ -8,6 +8,8 @@ from typing import Final, Protocol
 
 from penstock.model.run import Lane
 
+from .ending import sendable
+
 __all__ = ["DONE", "CurrentRun", "Desk", "current_run", "current_runs", "working_on"]
 
 
@@ -107,7 +109,7 @@ class CurrentRun:
 
     def progress(self, fraction: float, note: str = "") -> None:
         """Report how much is done, from 0 to 1, with a note for people; costs nothing and is sent in the background."""
-        self.reported = (min(1.0, max(0.0, float(fraction))), note)
+        self.reported = (min(1.0, max(0.0, float(fraction))), sendable(str(note)))
         self._desk.progressed(self)
 
     def checkpoint(self, data: bytes) -> Awaitable[None]:

@@ -14,12 +14,13 @@ from penstock.model.run import Outcome, Reason
 
 from .handler import Handler, InvalidInput, Response, Retry
 
-__all__ = ["Ending", "Limits", "Result", "ended_by", "pack", "released", "succeeded"]
+__all__ = ["Ending", "Limits", "Result", "ended_by", "pack", "released", "sendable", "succeeded"]
 
 COMPRESS_FROM: Final = 1024  # bytes; below, gzip's header eats what it saves
 GZIP_LEVEL: Final = 1  # measured on JSON: a third of level 6's time for a tenth more bytes
 GZIP_FORMAT: Final = 31  # zlib's `wbits` for a gzip header and trailer, with no time in it
 MESSAGE_CHARS: Final = 1000
+BYTES: Final = bytes | bytearray | memoryview
 OWN_FRAMES: Final = str(Path(__file__).parent)
 
 
@@ -64,9 +65,12 @@ def succeeded(handler: Handler, output: Any) -> Ending:
     if isinstance(output, BaseException):
         return ended_by(output)
     try:
-        return Ending(Outcome.SUCCEEDED, response=handler.encode(output))
-    except Exception as error:  # noqa: BLE001  # a handler may raise anything
+        response: Any = handler.encode(output)
+    except BaseException as error:  # noqa: BLE001  # a handler may raise anything
         return ended_by(error)
+    if isinstance(response, Response) and isinstance(response.body, BYTES) and isinstance(response.content_type, str):
+        return Ending(Outcome.SUCCEEDED, response=response)
+    return Ending(Outcome.RETRY, Reason.HANDLER_ERROR, "an output is no Response of bytes and a content type")
 
 
 def ended_by(error: BaseException) -> Ending:
@@ -77,13 +81,18 @@ def ended_by(error: BaseException) -> Ending:
     """
     match error:
         case InvalidInput():
-            message = str(error)[:MESSAGE_CHARS] or "the handler refused the input"
+            message = _said(error) or "the handler refused the input"
             return Ending(Outcome.FAILED, Reason.INVALID_INPUT, message, cause=error)
         case Retry():
-            message = str(error)[:MESSAGE_CHARS] or "the handler asked for another attempt"
+            message = _said(error) or "the handler asked for another attempt"
             return Ending(Outcome.RETRY, Reason.HANDLER_ERROR, message, error.after, cause=error)
         case _:
-            return Ending(Outcome.RETRY, Reason.HANDLER_ERROR, _told(error)[:MESSAGE_CHARS], cause=error)
+            return Ending(Outcome.RETRY, Reason.HANDLER_ERROR, sendable(_told(error)), cause=error)
+
+
+def sendable(text: str) -> str:
+    """Give text of a handler's as it may travel: not too long, and without halves of characters."""
+    return text[:MESSAGE_CHARS].encode(errors="replace").decode()
 
 
 def pack(ending: Ending, limits: Limits) -> Ending:
@@ -102,6 +111,13 @@ def pack(ending: Ending, limits: Limits) -> Ending:
         return Ending(Outcome.SUCCEEDED, result=Result(response.body, response.content_type))
     data = zlib.compress(response.body, GZIP_LEVEL, GZIP_FORMAT)
     return Ending(Outcome.SUCCEEDED, result=Result(data, response.content_type, "gzip"))
+
+
+def _said(error: InvalidInput | Retry) -> str:
+    try:
+        return sendable(str(error))
+    except Exception:  # noqa: BLE001  # its class is the handler's own, and may raise anything
+        return ""
 
 
 def _told(error: BaseException) -> str:

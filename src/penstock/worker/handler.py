@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from math import inf
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -31,6 +32,8 @@ class Retry(Exception):
 
     def __init__(self, message: str = "", *, after: float | None = None) -> None:
         super().__init__(message)
+        if after is not None and not 0 <= after < inf:
+            raise ValueError(f"after={after}: give seconds to wait, or nothing")
         self.after = after
 
 

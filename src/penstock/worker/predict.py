@@ -21,7 +21,7 @@ __all__ = ["Item", "Predictor", "is_concurrent"]
 ResultT = TypeVar("ResultT")
 
 PACK_IN_THREAD: Final = 256 * 1024  # bytes; compressing more would hold up the loop's heartbeats
-HandlerFault = (Exception, SystemExit)  # a handler that calls sys.exit() ends its call, not its neighbours
+HandlerFault = BaseException  # a handler that calls sys.exit(), or raises what nobody should, ends its call alone
 
 
 class Item(NamedTuple):
@@ -130,12 +130,14 @@ class Predictor:
         with working_on(part.runs):
             try:
                 return await self.handler.predict(part.inputs)  # type: ignore[misc]  # `concurrent` says it is awaitable
-            except HandlerFault as error:
-                return _Raised(error)
+            except GeneratorExit:
+                raise  # nobody awaits us any more
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise  # we are told to stop; otherwise something within the handler was cancelled
+                return _Raised(error)
+            except HandlerFault as error:
                 return _Raised(error)
 
     async def _packed(self, endings: list[Ending]) -> list[Ending]:

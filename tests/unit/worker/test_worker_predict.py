@@ -118,6 +118,87 @@ async def test_any_other_error_tells_its_type_and_place_and_never_its_text():
     assert "in predict" in ending.message
 
 
+class Odd(BaseException):
+    pass
+
+
+class Mute(InvalidInput):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        Odd(),
+        StopIteration(),
+        Mute(),
+        InvalidInput("\ud800"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("place", ["decode", "predict", "encode"])
+async def test_whatever_a_handler_raises_fails_its_item_alone(error, place):
+    class Raises(Handler):
+        def decode(self, body, content_type):
+            return self.go("decode", Handler.decode(self, body, content_type))
+
+        def predict(self, batch):
+            return [self.go("predict", item) for item in batch]
+
+        def encode(self, output):
+            return Handler.encode(self, self.go("encode", output))
+
+        def go(self, here, item):
+            if here == place and "bad" in item:
+                raise error
+            return item
+
+    bad, good = await endings(Raises(), {"bad": 1}, {"n": 1})
+    assert bad.outcome is (Outcome.FAILED if isinstance(error, InvalidInput) else Outcome.RETRY)
+    assert bad.message.encode()
+    assert good.result.body == b'{"n":1}'
+
+
+async def test_an_async_handler_that_raises_what_nobody_should_fails_its_item():
+    class Raises(Handler):
+        async def predict(self, batch):
+            raise Odd
+
+    (bad,) = await endings(Raises(), {"n": 1})
+    assert (bad.outcome, bad.reason) == (Outcome.RETRY, Reason.HANDLER_ERROR)
+
+
+@pytest.mark.parametrize("response", [Response(5), Response("text"), Response(b"", None), None])
+async def test_an_encoder_that_gives_no_response_is_an_error_of_the_handler(response):
+    class Encodes(Handler):
+        def predict(self, batch):
+            return batch
+
+        def encode(self, output):
+            return response
+
+    (bad,) = await endings(Encodes(), {"n": 1})
+    assert (bad.outcome, bad.reason) == (Outcome.RETRY, Reason.HANDLER_ERROR)
+    assert bad.message == "an output is no Response of bytes and a content type"
+
+
+@pytest.mark.parametrize("after", [-1, float("nan"), float("inf")])
+def test_a_retry_waits_for_a_time_that_comes(after):
+    with pytest.raises(ValueError, match="seconds"):
+        Retry(after=after)
+
+
+def test_a_note_of_any_kind_can_be_sent():
+    (item,) = items_of({})
+    for note in ("\ud800", b"bytes", "x" * 10**6):
+        item.run.progress(0.5, note)
+        assert 1 <= len(item.run.reported[1].encode()) <= 1000
+
+
 async def test_an_exception_instance_fails_its_own_position():
     class Picky(Handler):
         def predict(self, batch):
