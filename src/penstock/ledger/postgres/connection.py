@@ -71,6 +71,7 @@ class Connections:
                     max_size=_READERS,
                     timeout=_CONNECT_S,
                     command_timeout=_ANSWER_S,
+                    reset=_leave,  # what reads leaves nothing behind
                     server_settings={
                         "application_name": "penstock (reads)",
                         "search_path": self.place.schema,
@@ -118,6 +119,10 @@ class Connections:
             raise _not_open(self.place)
         with translated(self.place.name):
             return await ask(self._readers, question, *values)
+
+
+async def _leave(connection: object) -> None:
+    """Do nothing between two users of a connection."""
 
 
 def _not_open(place: Place) -> Misconfigured:

@@ -15,7 +15,7 @@ from penstock.model.run import Lane
 
 from .transaction import ShareKey, Transaction, by_column
 
-__all__ = ["load", "load_lines", "make", "save"]
+__all__ = ["load", "make", "save"]
 
 _KNOWN: Final = """
     SELECT asked.app, asked.lane, asked.tenant, s.id
@@ -33,19 +33,19 @@ _MAKE_SHARES: Final = """
     ON CONFLICT DO NOTHING"""
 
 _LOAD: Final = """
-    WITH wanted AS (
+    WITH whole AS (
+        SELECT l.id FROM unnest($2::text[], $3::text[]) named (app, lane)
+        JOIN lines l ON l.app = named.app AND l.lane = named.lane),
+    wanted AS (
         SELECT * FROM shares WHERE id = ANY ($1::bigint[])
         UNION
-        SELECT * FROM shares WHERE line = ANY ($2::bigint[]) AND in_line > 0),
+        SELECT s.* FROM whole JOIN shares s ON s.line = whole.id WHERE s.in_line > 0),
     sums AS (
         SELECT line, sum(queued)::bigint AS queued FROM shares
-        WHERE line = ANY (array(SELECT line FROM wanted) || $2::bigint[]) GROUP BY line)
+        WHERE line IN (SELECT line FROM wanted UNION SELECT id FROM whole) GROUP BY line)
     SELECT l.id, l.app, l.lane, l.leased_total, l.settled_total, l.service_seconds, l.expected_seconds, l.floor,
         sums.queued, s.id, s.tenant, s.weight, s.queued, s.in_line, s.running, s.vtime
     FROM sums JOIN lines l ON l.id = sums.line LEFT JOIN wanted s ON s.line = l.id"""
-_OF_LINES: Final = """
-    SELECT l.id FROM unnest($1::text[], $2::text[]) asked (app, lane)
-    JOIN lines l ON l.app = asked.app AND l.lane = asked.lane"""
 
 _SAVE: Final = """
     WITH lines_held AS (
@@ -87,22 +87,15 @@ async def make(tx: Transaction, keys: Iterable[ShareKey]) -> None:
     tx.made.update({(app, lane, tenant): share for app, lane, tenant, share in found})
 
 
-async def load(tx: Transaction, shares: Collection[int], lines: Collection[int] = ()) -> None:
-    """Load shares, with their lines, and all that have runs in line of the `lines`."""
+async def load(tx: Transaction, shares: Collection[int], lines: Collection[tuple[str, str]] = ()) -> None:
+    """Load shares, with their lines, and all that have runs in line of the `lines`, named by app and lane."""
     missing = [share for share in sorted(set(shares)) if share not in tx.counted]
     if not missing and not lines:
         return
-    for row in await tx.ask(_LOAD, missing, list(lines)):
+    for row in await tx.ask(_LOAD, missing, *by_column(sorted(lines), 2)):
         line = _line(tx, row[:9])
         if row[9] is not None and row[9] not in tx.counted:
             _share(tx, line, row[9:])
-
-
-async def load_lines(tx: Transaction, keys: Iterable[tuple[str, str]]) -> None:
-    """Load all shares with runs in line of the lines of these apps and lanes."""
-    wanted = sorted(set(keys))
-    found = await tx.ask(_OF_LINES, *by_column(list(wanted), 2)) if wanted else []
-    await load(tx, (), [line for (line,) in found])
 
 
 def _line(tx: Transaction, row: Row) -> Line:

@@ -13,7 +13,7 @@ from penstock.errors import PenstockError
 from penstock.ledger import commands as c
 
 from . import accept, attempts, book, counters, lease, pins, repair, workers
-from .moves import hold
+from .moves import hold_found
 from .transaction import Transaction
 
 __all__ = ["apply"]
@@ -56,7 +56,6 @@ async def apply(tx: Transaction, commands: Sequence[Command]) -> list[Any | Pens
     by_kind: dict[type[Any], list[int]] = {}
     for place, command in enumerate(commands):
         by_kind.setdefault(type(command), []).append(place)
-    await tx.begin(len(by_kind.get(c.Accept, ())) + len(by_kind.get(c.Again, ())))
     await _hold(tx, commands)
     outcomes: list[Any] = [None] * len(commands)
     for kind in sorted(by_kind, key=_PLACE_OF.__getitem__):
@@ -73,11 +72,15 @@ _NAMES_A_WORKER: Final = (c.EndWorker, c.GrantExit, c.NoteWorker)
 
 
 async def _hold(tx: Transaction, commands: Sequence[Command]) -> None:
-    """Lock what the group names, in order."""
+    """Lock what the group names, in order, and take its runs in the hand."""
     await pins.lock(tx, _pins(commands))
-    await workers.askers(tx, _workers(commands))
-    ending = {command.uid for command in commands if isinstance(command, c.EndWorker)}
-    await hold(tx, {command.run_id for command in commands if isinstance(command, _NAMES_A_RUN)}, ending)
+    locked = await tx.begin(
+        new_runs=sum(isinstance(command, (c.Accept, c.Again)) for command in commands),
+        workers=set(_workers(commands)),
+        run_ids={command.run_id for command in commands if isinstance(command, _NAMES_A_RUN)},
+        ending={command.uid for command in commands if isinstance(command, c.EndWorker)},
+    )
+    await hold_found(tx, locked)
 
 
 def _pins(commands: Sequence[Command]) -> Iterable[c.Pin]:

@@ -94,7 +94,7 @@ async def _waiting(tx: Transaction, commands: Sequence[Lease]) -> dict[tuple[str
     wanted = Counter[tuple[str, str]]()
     for command in commands:
         wanted[command.app, command.lane.value] += command.count
-    await counters.load_lines(tx, wanted)
+    await counters.load(tx, (), wanted)
     lines = {name: tx.lines.find(*name) for name in wanted}
     return {name: deque(await _in_turn(tx, line, wanted[name])) for name, line in lines.items() if line is not None}
 

@@ -1,10 +1,10 @@
-"""Taking runs in the hand, locked, and writing what became of them."""
+"""Taking locked runs in the hand, and writing what became of them."""
 
 # ruff: noqa: S608  # the texts are column lists of ours; every value is bound
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from penstock.ledger.sql.moves import HELD, SHARE_OF_HELD, Held, Moves
@@ -13,16 +13,10 @@ from penstock.ledger.sql.rows import RUN_TABLES, Row
 from . import counters
 from .transaction import Transaction, by_column
 
-__all__ = ["hold", "hold_found", "note_changed", "write_moves"]
+__all__ = ["hold_found", "note_changed", "write_moves"]
 
-# Locked in the order of their numbers by one statement, and read by the next: a statement that has waited for a lock
-# sees the new row of the run, but the old rows of all that it joins to it.
-_LOCK: Final = """
-    SELECT seq FROM runs WHERE seq IN (
-        SELECT seq FROM runs WHERE run_id = ANY ($1::text[])
-        UNION
-        SELECT seq FROM attempts WHERE live AND worker_uid = ANY ($2::text[]))
-    ORDER BY seq FOR NO KEY UPDATE"""
+# Runs are locked by one statement and read by the next: a statement that has waited for a lock sees the new row of the
+# run, but the old rows of all that it joins to it.
 _READ: Final = f"""
     SELECT {HELD} FROM {RUN_TABLES} LEFT JOIN attempts a ON a.seq = r.seq AND a.epoch = r.epoch
     WHERE r.seq = ANY ($1::bigint[])"""
@@ -53,13 +47,6 @@ _WRITE: Final = """
     ON CONFLICT (seq) DO UPDATE SET
         object = excluded.object, size = excluded.size, content_type = excluded.content_type,
         encoding = excluded.encoding, bytes = excluded.bytes"""
-
-
-async def hold(tx: Transaction, run_ids: Collection[str], workers: Collection[str] = ()) -> None:
-    """Lock runs by their ids, and those that workers hold, and take them in the hand."""
-    if run_ids or workers:
-        found = await tx.ask(_LOCK, sorted(set(run_ids)), sorted(set(workers)))
-        await hold_found(tx, [seq for (seq,) in found])
 
 
 async def hold_found(tx: Transaction, found: Sequence[int]) -> list[Held]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
 import asyncpg
+import msgspec
 
-from penstock.ledger.sql.leasing import Asker
+from penstock.ledger.sql.leasing import ASKER, Asker
 from penstock.ledger.sql.lines import Lines
 from penstock.ledger.sql.moves import Held
 from penstock.ledger.sql.rows import Row
@@ -19,9 +20,19 @@ __all__ = ["ShareKey", "Transaction", "by_column"]
 
 ShareKey = tuple[str, str, str]  # app, lane, tenant
 
-_MOMENT = """
+_NUMBERS: Final = "SELECT array(SELECT nextval('run_order') FROM generate_series(1, $1::int))"
+# Each step of a group costs a way to the server and back, so its first steps are one.
+_BEGIN: Final = f"""
     SELECT coalesce($1::float8, extract(epoch FROM clock_timestamp())::float8),
-        array(SELECT nextval('run_order') FROM generate_series(1, $2::int))"""
+        array(SELECT nextval('run_order') FROM generate_series(1, $2::int)),
+        (SELECT json_agg(json_build_array({ASKER})) FROM (
+            SELECT {ASKER} FROM workers WHERE uid = ANY ($3::text[]) ORDER BY uid FOR NO KEY UPDATE) held),
+        array(
+            SELECT seq FROM runs WHERE seq IN (
+                SELECT seq FROM runs WHERE run_id = ANY ($4::text[])
+                UNION
+                SELECT seq FROM attempts WHERE live AND worker_uid = ANY ($5::text[]))
+            ORDER BY seq FOR NO KEY UPDATE)"""  # noqa: S608  # a column list of ours; every value is bound
 
 
 class Transaction:
@@ -48,15 +59,23 @@ class Transaction:
         self.askers: dict[str, Asker] = {}  # locked workers, by uid
         self.changed: dict[str, None] = {}
 
-    async def begin(self, new_runs: int) -> None:
-        """Take the moment, and the numbers for so many new runs."""
-        ((self.now, numbers),) = await self.ask(_MOMENT, self._clock, new_runs)
+    async def begin(
+        self, *, new_runs: int, workers: Collection[str], run_ids: Collection[str], ending: Collection[str]
+    ) -> list[int]:
+        """Take the moment and the numbers for so many new runs; lock workers, then runs, each in their order.
+
+        The runs are those of these ids and those that the `ending` workers hold; gives their numbers.
+        """
+        named = (sorted(workers), sorted(run_ids), sorted(ending))
+        ((self.now, numbers, askers, locked),) = await self.ask(_BEGIN, self._clock, new_runs, *named)
         self._numbers.extend(numbers)
+        self.askers.update({row[0]: Asker(*row) for row in msgspec.json.decode(askers or b"[]")})
+        return list(locked)
 
     async def reserve(self, new_runs: int) -> None:
         """See that there are numbers for so many new runs."""
         if len(self._numbers) < new_runs:
-            ((_, numbers),) = await self.ask(_MOMENT, self._clock, new_runs - len(self._numbers))
+            ((numbers,),) = await self.ask(_NUMBERS, new_runs - len(self._numbers))
             self._numbers.extend(numbers)
 
     def next_number(self) -> int:

@@ -118,7 +118,7 @@ async def grant_exit(tx: Transaction, commands: Sequence[GrantExit]) -> list[boo
     apps = sorted({known[command.uid].app for command in commands if command.uid in known})
     for app in apps:
         await tx.do(_QUEUE_UP, app)
-    await counters.load_lines(tx, [(app, lane.value) for app in apps for lane in Lane])
+    await counters.load(tx, (), [(app, lane.value) for app in apps for lane in Lane])
     granted = [await _grant_exit(tx, command) for command in commands]
     tx.askers.clear()
     return granted
