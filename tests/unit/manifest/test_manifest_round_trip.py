@@ -78,7 +78,7 @@ def refusals(text: str) -> tuple[SpecFault, ...]:
     return ()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=60) | FRAGMENTS)
 def test_any_text_is_read_or_refused_at_a_place_inside_of_it(text: str):
     lines = len(text.splitlines()) + 1

@@ -65,7 +65,7 @@ def views(draw: st.DrawFn) -> AppView:
 
 
 @given(views())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_ceiling_is_kept(view: AppView) -> None:
     most = view.app.scaling.max_instances
     planned = plan_app(view, NOW)
@@ -74,7 +74,7 @@ def test_the_ceiling_is_kept(view: AppView) -> None:
 
 
 @given(views())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_cycle_is_kept_and_nothing_starts_beyond_what_is_wanted(view: AppView) -> None:
     planned = plan_app(view, NOW)
     standing = sum(worker.state is not DRAINING for worker in view.workers)
@@ -84,7 +84,7 @@ def test_a_cycle_is_kept_and_nothing_starts_beyond_what_is_wanted(view: AppView)
 
 
 @given(views())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_only_the_ended_are_reaped_and_only_old_ones_are_retired(view: AppView) -> None:
     planned = plan_app(view, NOW)
     rows = {worker.uid: worker for worker in view.workers}
@@ -95,7 +95,7 @@ def test_only_the_ended_are_reaped_and_only_old_ones_are_retired(view: AppView) 
 
 
 @given(views())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_once_all_is_done_nothing_more_is_asked_for(view: AppView) -> None:
     first = plan_app(view, NOW)
     again = plan_app(acted(first), NOW)
@@ -105,13 +105,13 @@ def test_once_all_is_done_nothing_more_is_asked_for(view: AppView) -> None:
 
 
 @given(views())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_a_plan_is_the_same_for_the_same_world(view: AppView) -> None:
     assert plan_app(view, NOW) == plan_app(view, NOW)
 
 
 @given(views(), st.floats(0, 1))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_until_it_is_to_be_revisited_a_quiet_plan_stays_what_it_is(view: AppView, part: float) -> None:
     view = replace(view, history=plan_app(view, NOW).history)
     planned = plan_app(view, NOW)
@@ -123,7 +123,7 @@ def test_until_it_is_to_be_revisited_a_quiet_plan_stays_what_it_is(view: AppView
 
 
 @given(views())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_a_paused_app_starts_nothing(view: AppView) -> None:
     paused = replace(view, app=replace(view.app, desired_state=DesiredState.PAUSED))
     assert starts(plan_app(paused, NOW)) == 0
