@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,16 @@ class Aws:
         fields = {"endpoint": self.endpoint, "access_key_id": access}
         return f"{scheme}://{place}?{urlencode(fields | {'secret_access_key': secret} | options)}"
 
+    def user(self, name, *actions):
+        """Make a user who may do these things and nothing else; gives its keys."""
+        iam, name = self.client("iam"), f"{name}-{next(_NAMES)}"
+        iam.create_user(UserName=name)
+        rights = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [rights]})
+        iam.put_user_policy(UserName=name, PolicyName="rights", PolicyDocument=policy)
+        made = iam.create_access_key(UserName=name)["AccessKey"]
+        return made["AccessKeyId"], made["SecretAccessKey"]
+
     def bucket(self):
         """Make a bucket that no other test has; gives its name."""
         name = f"bucket-{next(_NAMES)}"
@@ -87,3 +98,11 @@ def redis(tmp_path_factory):
         pytest.skip(ONLY_WHERE_PRESENT.format("redis-server"))
     with redis_server(program, tmp_path_factory.mktemp("redis") / "log") as server:
         yield server
+
+
+@pytest.fixture
+def aws_of_its_own(ministack, need, tmp_path):
+    """Give a server that the test may kill."""
+    need("ministack (an S3 and SQS server)", ministack)
+    with aws_server(ministack, tmp_path / "log") as server:
+        yield Aws(server)

@@ -48,9 +48,10 @@ def read(url: str, environ: Mapping[str, str]) -> Address:
     told = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     if not parts.netloc or "@" in parts.netloc or told.keys() - _OPTIONS:
         raise _unclear(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", told.keys() - _OPTIONS)
+    if "access_key_id" in told:
+        told.setdefault("session_token", "")  # the environment's goes with the environment's keys
     for name, variables in _ENVIRONMENT.items():
-        found = next((environ[variable] for variable in variables if environ.get(variable)), "")
-        told.setdefault(name, "" if name == "session_token" and "access_key_id" in told else found)
+        told.setdefault(name, next((environ[variable] for variable in variables if environ.get(variable)), ""))
     return _address(parts.netloc, unquote(parts.path).strip("/"), told)
 
 
