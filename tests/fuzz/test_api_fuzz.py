@@ -1,6 +1,6 @@
 """The API keeps to its own description, whatever it is sent: schemathesis on a live platform with the echo app.
 
-`PENSTOCK_FUZZ_SECONDS` gives it more time, and lets it find new inputs in that time.
+`PENSTOCK_FUZZ_SECONDS` gives it more time.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _DONE: Final = Answer(200, _RESULT, "The result.", _ABOUT_RUN)
 
 _PREFER: Final = Header("Prefer", "wait=N waits up to N seconds, 60 at most; respond-async does not wait.")
 _DATE: Final = r"2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}Z"
-_DEADLINE: Final = rf"^([1-9][0-9]{{0,8}}(\.[0-9]{{1,9}})?|{_DATE})$"
+_DEADLINE: Final = rf"^([1-9][0-9]{{0,8}}(\.[0-9]{{1,9}})?|0\.[0-9]{{0,8}}[1-9]|{_DATE})$"
 _PARENT: Final = "^[a-z0-9]{1,40}/[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 _A_RUN: Final = "digits/018bcfe5-6800-7f30-a4bc-47f3c7b0bb80"
 _ASKED: Final = (
@@ -46,7 +46,6 @@ _ASKED: Final = (
         "Idempotency-Key",
         "Pins the run: the same key and body answer with that run's present state.",
         IDEMPOTENCY_PATTERN,
-        "order-7",
     ),
 )
 
