@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
             "$$python" -c '$(RECENT)' >/dev/null 2>&1 && echo "$$python" && break; done)
 # Two processes at most: enough for the tests, and a small machine stays usable beside them.
 TWO    := --numprocesses 2 --dist loadgroup
-SERVED := $(wildcard tests/contract tests/walk tests/simulation tests/live tests/chaos)
+SERVED := $(wildcard tests/contract tests/examples tests/walk tests/fuzz tests/simulation tests/live tests/chaos)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up check test bench clean

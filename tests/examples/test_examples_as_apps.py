@@ -14,7 +14,7 @@ from data import held_out
 from penstock.manifest import parse, resolve
 from penstock.testing.harness import HandlerHarness
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def app_of(name):
