@@ -31,7 +31,6 @@ _SWEEPS: Final = 10  # within the time after which a message comes again
 _START: Final = "0-0"
 _ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
 _CONNECT_S: Final = 3.0
-_ANSWER_S: Final = 5.0
 _AGAIN_S: Final = 0.05
 _NEEDS_OPERATOR: Final = re.compile(
     r"NOAUTH|WRONGPASS|NOPERM|WRONGTYPE|unknown command|Unknown Redis command|invalid DB", re.IGNORECASE
@@ -39,10 +38,11 @@ _NEEDS_OPERATOR: Final = re.compile(
 
 
 class Manners(msgspec.Struct, frozen=True):
-    """After how many seconds a taken message comes again, how long between looks, and what keys begin with."""
+    """After how many seconds a taken message comes again, how long between looks and until an answer, and keys' prefix."""
 
     visibility_s: float = 30.0
     poll_s: float = 1.0
+    answer_s: float = 5.0
     prefix: str = "penstock"
 
 
@@ -80,7 +80,7 @@ class RedisQueue:
             self._url,
             decode_responses=True,
             socket_connect_timeout=_CONNECT_S,
-            socket_timeout=_ANSWER_S,
+            socket_timeout=self._manners.answer_s,
             socket_keepalive=True,
             # Once, at once, for connections that died while idle; a message sent twice does no harm.
             retry=Retry(NoBackoff(), 1, supported_errors=(vendors.ConnectionError,)),
