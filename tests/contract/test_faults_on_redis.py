@@ -71,12 +71,6 @@ def back_door(server, **options):
     return Redis(HOST, server.port, **options)
 
 
-async def until(condition):
-    async with asyncio.timeout(SOON_S):
-        while not await condition():
-            await asyncio.sleep(0.01)
-
-
 # ------------------------------------------------------------------ the server
 
 
@@ -126,7 +120,9 @@ async def test_a_server_that_stands_still_is_given_up_on(opened, mortal):
                     await call
     finally:
         mortal.thaw()
-    await until(lambda: came_back(driver))
+    async with asyncio.timeout(SOON_S):
+        while not await came_back(driver):
+            pass
     await driver.close()
 
 

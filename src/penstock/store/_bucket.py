@@ -63,8 +63,8 @@ class Upload(Protocol):
         """Send the next part."""
         ...
 
-    async def finish(self, condition: Put) -> str:
-        """Make an object of the parts, if the condition holds; gives its etag."""
+    async def finish(self) -> str:
+        """Make an object of the parts, if its condition holds; gives its etag."""
         ...
 
     async def abort(self) -> None:
@@ -94,12 +94,12 @@ class Vendor(Protocol):
         """Give a condition in obstore's words."""
         ...
 
-    def upload(self, path: str) -> Upload:
-        """Give an upload of an object, not begun yet."""
+    async def upload(self, objects: Objects, path: str, condition: Put) -> Upload:
+        """Give an upload of an object that appears only if the condition holds; it is not begun yet."""
         ...
 
-    async def sign(self, method: str, path: str, expires_s: float, headers: Mapping[str, str]) -> SignedUrl:
-        """Give a URL for one verb on one object, that holds only with these headers."""
+    async def sign(self, method: str, path: str, expires_s: float, *, size: int | None, create: bool) -> SignedUrl:
+        """Give a URL for one verb on one object, and the headers without which it does not hold."""
         ...
 
 
@@ -152,8 +152,9 @@ class BucketStore:
         self, key: str, first: bytearray, parts: AsyncGenerator[bytearray, None], condition: Put
     ) -> Info:
         """Send a part while the next is gathered, so that two are in memory."""
-        self._objects()
-        upload = self._vendor.upload(self._prefix + key)
+        objects, path = self._objects(), self._prefix + key
+        with self._translated(key):
+            upload = await self._vendor.upload(objects, path, condition)
         size, sending = 0, None
         try:
             await upload.begin()
@@ -163,7 +164,7 @@ class BucketStore:
                 sending = asyncio.create_task(upload.part(part))
                 part = await anext(parts, None)
                 await sending
-            etag = await upload.finish(condition)
+            etag = await upload.finish()
         except BaseException:
             await _given_up(upload, sending)
             raise
@@ -231,10 +232,7 @@ class BucketStore:
     ) -> SignedUrl | None:
         """Give the vendor's URL."""
         self._objects()
-        headers = {} if size is None else {"Content-Length": str(size)}
-        if create:
-            headers["If-None-Match"] = "*"
-        return await self._vendor.sign(method, self._prefix + key, expires_s, headers)
+        return await self._vendor.sign(method, self._prefix + key, expires_s, size=size, create=create)
 
     # -------------------------------------------------------------- the vendor's words
 

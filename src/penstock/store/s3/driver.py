@@ -16,6 +16,7 @@ from penstock.errors import Misconfigured, PenstockError, Unavailable
 from penstock.model.ids import Clock
 from penstock.store._bucket import NO_RETRIES, Refusal, client_options, refused
 from penstock.store.driver import Features, Put, SignedUrl
+from penstock.store.signing import headers_of
 
 from .address import Address
 from .credentials import Source
@@ -113,22 +114,23 @@ class S3:
             return {"e_tag": condition.match}
         return "create" if condition.create else "overwrite"
 
-    def upload(self, path: str) -> Multipart:
+    async def upload(self, objects: object, path: str, condition: Put) -> Multipart:
         """Give an upload of an object."""
+        del objects
 
         async def ask(
             method: str, query: Mapping[str, str], body: bytes | bytearray, headers: Mapping[str, str]
         ) -> tuple[str, str]:
             return await self._ask(path, method, query, body, headers)
 
-        return Multipart(ask)
+        return Multipart(ask, condition)
 
-    async def sign(self, method: str, path: str, expires_s: float, headers: Mapping[str, str]) -> SignedUrl:
+    async def sign(self, method: str, path: str, expires_s: float, *, size: int | None, create: bool) -> SignedUrl:
         """Give a URL at the public endpoint; it holds no longer than the keys do, and a week at most."""
-        keys, now = await self._source.keys(), self._clock.now()
+        keys, now, headers = await self._source.keys(), self._clock.now(), headers_of(size, create=create)
         seconds = max(1, math.ceil(min(expires_s, MAX_EXPIRES_S, keys.expires_at - now)))
         url = self._public.url(keys, method, path, now=now, expires_s=seconds, headers=headers)
-        return SignedUrl(url, method, dict(headers), math.floor(now) + seconds)
+        return SignedUrl(url, method, headers, math.floor(now) + seconds)
 
     async def _ask(
         self,

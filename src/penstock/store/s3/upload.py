@@ -24,8 +24,9 @@ _ETAG: Final = re.compile(r"<ETag>([^<]+)</ETag>")
 class Multipart:
     """One upload of one object."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, condition: Put) -> None:
         self._ask = ask
+        self._condition = condition
         self._id = ""
         self._etags: list[str] = []
 
@@ -40,11 +41,11 @@ class Multipart:
         _, etag = await self._ask("PUT", {"partNumber": str(number), "uploadId": self._id}, data, {})
         self._etags.append(etag)
 
-    async def finish(self, condition: Put) -> str:
+    async def finish(self) -> str:
         """Make an object of the parts, if the condition holds."""
-        headers = {"If-None-Match": "*"} if condition.create else {}
-        if condition.match is not None:
-            headers = {"If-Match": condition.match}
+        headers = {"If-None-Match": "*"} if self._condition.create else {}
+        if self._condition.match is not None:
+            headers = {"If-Match": self._condition.match}
         listed = "".join(
             f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
             for number, etag in enumerate(self._etags, 1)
