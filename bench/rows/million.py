@@ -1,29 +1,51 @@
-"""A million queued runs: accept and lease must cost what they cost on an empty queue (see bench/ledger.py)."""
+"""A million queued runs: accept and lease must cost what they cost on an empty queue.
+
+Two ledgers side by side, one of them full, measured turn by turn, so that both meet the same noise.
+"""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import asyncio
+import statistics
 import tempfile
-from pathlib import Path
 
+from bench.ledger import BULK, accept, opened, serve, timed
 from bench.table import Row
+from penstock.ledger import Ledger
+from penstock.ledger.commands import AddWorker
+from penstock.model.fleet import Worker, WorkerState
+
+QUEUED = 1_000_000
+ROUNDS = 7
+APP = "bench"
 
 
 def measure() -> list[Row]:
-    """Run the ledger's own benchmark and take its ratios."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "ledger.json"
-        subprocess.run([sys.executable, "bench/ledger.py", "--json", str(file)], check=True, stdout=subprocess.DEVNULL)
-        found = {(row["work"], row["group"]): row for row in json.loads(file.read_text())}
-    return [_ratio(found, "accept", 16), _ratio(found, "lease + settle", 64)]
+    """Fill one ledger, then take turns."""
+    return asyncio.run(_measure())
 
 
-def _ratio(found: dict[tuple[str, int], dict[str, float]], work: str, group: int) -> Row:
-    empty = found[f"{work}, empty", group]
-    full = next(row for (name, size), row in found.items() if size == group and name.startswith(f"{work}, 1,000,000"))
-    note = f"groups of {group}: {full['p50_ms']:.2f} ms, empty {empty['p50_ms']:.2f} ms"
-    return Row(
-        f"{work} latency with 1 M queued", full["p50_ms"] / empty["p50_ms"], "x empty", 1.5, least=False, note=note
-    )
+async def _measure() -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+        async with opened(f"sqlite://{folder}/empty.db") as empty, opened(f"sqlite://{folder}/full.db") as full:
+            for ledger in (empty, full):
+                worker = Worker(uid=f"w-{APP}", app=APP, spec_generation=1, state=WorkerState.STARTING)
+                await ledger.do(AddWorker(worker=worker))
+            for _ in range(QUEUED // BULK):
+                await accept(full, APP, BULK)
+            turns = [(await _turn(empty), await _turn(full)) for _ in range(ROUNDS)]
+    return [_row(name, [(a[i], b[i]) for a, b in turns]) for i, name in enumerate(("accept", "lease + settle"))]
+
+
+async def _turn(ledger: Ledger) -> tuple[float, float]:
+    """Give the median seconds of an accept of 16, and of leasing and settling 16; the ledger is as full as before."""
+    accepts = await timed(lambda: accept(ledger, APP, 16), 60)
+    serves = await timed(lambda: serve(ledger, APP, 16), 60)
+    return statistics.median(accepts), statistics.median(serves)
+
+
+def _row(name: str, pairs: list[tuple[float, float]]) -> Row:
+    ratio = statistics.median(full / empty for empty, full in pairs)
+    empty, full = (1000 * statistics.median(each) for each in zip(*pairs, strict=True))
+    note = f"groups of 16: {full:.2f} ms, empty {empty:.2f} ms"
+    return Row(f"{name} latency with 1 M queued", ratio, "x empty", 1.5, least=False, note=note)
