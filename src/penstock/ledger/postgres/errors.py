@@ -13,8 +13,15 @@ from penstock.errors import Misconfigured, PenstockError, Unavailable
 
 __all__ = ["contended", "translated", "translation"]
 
-# What asyncpg raises for a server that can't be reached, that went away, or that does not answer.
-_OUTAGE: Final = (OSError, asyncpg.InterfaceError, asyncio.IncompleteReadError, TimeoutError)
+# What asyncpg raises for a server that can't be reached, that went away (between two steps of ours too, by which its
+# own state is confused), or that does not answer.
+_OUTAGE: Final = (
+    OSError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 _CONTENDED: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the same again will do
 
