@@ -68,7 +68,7 @@ class PageQuery(Document, frozen=True, kw_only=True):
     """Which part of a list: at most `limit` items, and of events those with an id above `after`."""
 
     limit: Limit = 50
-    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
 
 class WorkersQuery(Document, frozen=True, kw_only=True):

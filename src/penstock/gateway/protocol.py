@@ -26,11 +26,13 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._in_head = True
         self._head_bytes = 0
+        self._mixed = False  # these bytes are of several messages, and the parser does not tell where one ends
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent."""
+        self._mixed = False
         super().data_received(data)
-        if self._in_head:
+        if self._in_head and not self._mixed:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_MAX_BYTES and not self.transport.is_closing():
                 self._refuse(HeadTooLarge(f"the request line and headers may have {HEAD_MAX_BYTES} bytes"))
@@ -49,6 +51,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Be ready for the next head."""
         self._head_bytes = 0
+        self._mixed = True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

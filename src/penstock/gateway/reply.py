@@ -17,6 +17,7 @@ NO_STORE: Final[HeaderPair] = (b"cache-control", b"no-store")
 
 encode: Final = msgspec.json.Encoder().encode
 _UNSAFE: Final = re.compile(r"[^\x20-\x7e]")
+_LONGEST: Final = 1024  # clients give up at 8 KiB or so
 
 
 class Reply:
@@ -50,5 +51,5 @@ def document(value: Any, status: int = 200, *more: HeaderPair) -> Reply:
 
 
 def safe_value(text: str, otherwise: bytes) -> bytes:
-    """Give a text as a header's value, or `otherwise` if it could break out of one."""
-    return otherwise if not text or _UNSAFE.search(text) else text.encode("ascii")
+    """Give a text as a header's value, or `otherwise` if it could break out of one, or would make it unreadably long."""
+    return otherwise if not 0 < len(text) <= _LONGEST or _UNSAFE.search(text) else text.encode("ascii")

@@ -266,9 +266,9 @@ async def test_an_endless_line_is_given_in_parts(logs, tmp_path, monkeypatch):
         assert await coming == "x" * 50
 
 
-async def test_a_log_that_was_cut_is_read_from_its_new_start(logs, tmp_path, monkeypatch):
+async def test_a_log_that_was_cut_is_read_from_its_new_start(logs, monkeypatch):
     monkeypatch.setattr(_logs, "POLL_S", 0.001)
-    path = tmp_path / "log"
+    path = logs.path("digits", "w-1")
     path.write_text("x" * 2000 + "\n")
     async with aclosing(logs.read(path, 1, lambda: True)) as lines:
         await anext(lines)
@@ -278,6 +278,29 @@ async def test_a_log_that_was_cut_is_read_from_its_new_start(logs, tmp_path, mon
         assert await anext(lines) == "after"
     path.unlink()
     logs.tidy([path])
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_a_log_far_over_its_cap_leaves_its_end_only(logs, lives):
+    path = logs.path("digits", "w-1")
+    path.write_text("x" * 99_990 + "\nsaid last\n")
+    logs.tidy([path] if lives else [])
+    assert [size(path), size(path.with_suffix(".log.1"))] == [0, 1000]
+    path.write_text("since then\n")
+    async with aclosing(logs.read(path, 2, lambda: False)) as lines:
+        assert [line async for line in lines] == ["said last", "since then"]
+
+
+def test_a_log_is_cut_even_where_the_disk_has_no_room_for_its_end(logs):
+    path = logs.path("digits", "w-1")
+    path.write_text("x" * 99_990)
+    path.with_suffix(".log.1").mkdir()  # as good as a full disk: it can't be written
+    logs.tidy([path])
+    assert size(path) == 0
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def test_only_so_many_logs_of_the_dead_are_kept(logs):

@@ -138,6 +138,7 @@ async def test_events_and_decisions_are_newest_first(stack):
     assert [event.message for event in found.items] == ["m2", "m1"]
     newer = await fetched(stack, f"/v1/apps/echo/events?after={found.items[1].id}", AppEventPage)
     assert [event.message for event in newer.items] == ["m2"]
+    assert (await stack.ask("GET", f"/v1/apps/echo/events?after={2**63}")).status == 422
     (placed,) = (await fetched(stack, "/v1/apps/echo/decisions", DecisionPage)).items
     assert (placed.chosen, placed.dropped) == ("a", drops)
 

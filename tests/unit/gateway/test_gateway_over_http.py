@@ -37,6 +37,9 @@ async def answer_of(reader):
     return int(head[0].split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
 
 
+PROBE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Pad: " + b"x" * 1000 + b"\r\n\r\n"
+
+
 def infer(*headers):
     return "\r\n".join(["POST /v1/echo/infer HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]).encode()
 
@@ -72,6 +75,14 @@ async def test_headers_without_end_are_cut_off(connect):
     status, headers, body = await answer_of(reader)
     assert (status, msgspec.json.decode(body)["code"]) == (431, "HEADERS_TOO_LARGE")
     assert headers["connection"] == "close"
+
+
+async def test_requests_that_come_all_at_once_are_no_head_without_end(connect):
+    reader, writer = await connect()
+    wanted = 2 * HEAD_MAX_BYTES // len(PROBE)
+    writer.write(PROBE * wanted + PROBE[:10])
+    for _ in range(wanted):
+        assert (await answer_of(reader))[0] == 200
 
 
 async def test_a_connection_serves_request_after_request(connect):

@@ -208,9 +208,10 @@ async def test_a_small_result_is_kept_and_sent_plain(stack):
     assert "vary" not in answer.headers
 
 
-async def test_a_content_type_can_not_break_out_of_its_header(stack):
+@pytest.mark.parametrize("kind", ["text/html\r\nset-cookie: a=b", "text/" + "x" * 10_000])
+async def test_a_content_type_can_not_break_out_of_its_header(stack, kind):
     asking = stack.infer(b"x", Prefer="wait=20")
-    answer = await served(stack, asking, result=b"<script>", content_type="text/html\r\nset-cookie: a=b")
+    answer = await served(stack, asking, result=b"<script>", content_type=kind)
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"].startswith("sandbox")

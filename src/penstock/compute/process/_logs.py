@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +22,8 @@ LONGEST_LINE: Final = 1024 * 1024
 class Logs:
     """A folder of logs, `{app}/{uid}.log`, each of at most about `cap` bytes and one older part of as much.
 
-    A file is cut by copying it to `.log.1` and emptying it, for its writer holds it open (and appends, so it goes on at
-    the new end). Lines written in the instant between the two are lost.
+    A file is cut by copying its end to `.log.1` and emptying it, for its writer may hold it open (and appends, so it
+    goes on at the new end). Lines written in the instant between the two are lost.
     """
 
     def __init__(self, folder: Path, *, cap: int, kept: int) -> None:
@@ -47,21 +46,23 @@ class Logs:
         raise NotFound(f"there is no log of a worker {uid}")
 
     def tidy(self, live: Collection[Path]) -> None:
-        """Cut the logs of the living where they grew over the cap, and remove the oldest of the others."""
-        for path in live:
+        """Cut logs where they grew over the cap, and remove the oldest of those whose worker has ended."""
+        for path in self._folder.glob("*/*.log"):
             with suppress(FileNotFoundError):
                 if path.stat().st_size > self._cap:
-                    shutil.copyfile(path, path.with_suffix(".log.1"))
-                    os.truncate(path, 0)
+                    _cut(path, self._cap)
         for app in self._folder.iterdir():
             past = sorted((path for path in app.glob("*.log") if path not in live), key=_modified)
             for path in past[: max(0, len(past) - self._kept)]:
                 path.unlink(missing_ok=True)
-                path.with_suffix(".log.1").unlink(missing_ok=True)
+                _older(path).unlink(missing_ok=True)
 
     async def read(self, path: Path, tail: int, follow: Callable[[], bool]) -> AsyncGenerator[str]:
         """Give the last `tail` lines, then new ones as long as `follow` says so, looked for four times a second."""
         lines, place = await asyncio.to_thread(_tail, path, tail, growing=follow())
+        if len(lines) < tail:
+            before, _ = await asyncio.to_thread(_tail, _older(path), tail - len(lines))
+            lines = before + lines
         for line in lines:
             yield line
         rest = b""
@@ -78,6 +79,18 @@ class Logs:
                 return
             if not fresh:
                 await asyncio.sleep(POLL_S)
+
+
+def _older(path: Path) -> Path:
+    return path.with_suffix(".log.1")
+
+
+def _cut(path: Path, cap: int) -> None:
+    """Empty a log whose last `cap` bytes are kept as its older part, if the disk has room for them."""
+    with suppress(OSError), path.open("rb") as log:
+        log.seek(-cap, os.SEEK_END)
+        _older(path).write_bytes(log.read(cap))
+    os.truncate(path, 0)
 
 
 def last_lines(path: Path, count: int, most: int) -> str:
