@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import itertools
 import json
 import warnings
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import pytest
 
 from penstock.testing.aws_server import AWS_KEYS, aws_server, installed_ministack
+from penstock.testing.azurite import AZURE_ACCOUNT, AZURE_KEY, azurite, installed_azurite
 from penstock.testing.process import HOST, ServerProcess
 from penstock.testing.redis_server import installed_redis, installed_valkey, redis_server
 
 # What no Python package brings is tried where the machine has it: no test may ask for a system's package.
 ONLY_WHERE_PRESENT = "{} is not on this machine, and no Python package brings it"
 CACHE = Path.home() / ".cache/penstock-tests"
+NEWLINES = "\n" * 12  # for what a request to Azure may say and ours does not
 _NAMES = itertools.count(1)
 
 
@@ -106,3 +112,55 @@ def aws_of_its_own(ministack, need, tmp_path):
     need("ministack (an S3 and SQS server)", ministack)
     with aws_server(ministack, tmp_path / "log") as server:
         yield Aws(server)
+
+
+@dataclass
+class Containers:
+    """A running azurite."""
+
+    server: ServerProcess
+
+    @property
+    def endpoint(self):
+        return f"http://{HOST}:{self.server.port}/{AZURE_ACCOUNT}"
+
+    def url(self, place, **options):
+        fields = {"account": AZURE_ACCOUNT, "account_key": AZURE_KEY, "endpoint": self.endpoint}
+        return f"azure://{place}?{urlencode(fields | options)}"
+
+    def store(self, container):
+        """Give obstore's view of a container: the tests' way past our driver."""
+        from obstore.store import AzureStore
+
+        return AzureStore(
+            container,
+            config={"account_name": AZURE_ACCOUNT, "account_key": AZURE_KEY, "endpoint": self.endpoint},
+            client_options={"allow_http": True},
+        )
+
+    def container(self):
+        """Make a container that no other test has; gives its name."""
+        name = f"container-{next(_NAMES)}"
+        date = formatdate(usegmt=True)
+        named = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{name}"
+        signed = f"PUT{NEWLINES}x-ms-date:{date}\nx-ms-version:2022-11-02\n{named}\nrestype:container"
+        digest = hmac.digest(base64.b64decode(AZURE_KEY), signed.encode(), "sha256")
+        request = Request(
+            f"{self.endpoint}/{name}?restype=container",
+            method="PUT",
+            headers={
+                "x-ms-date": date,
+                "x-ms-version": "2022-11-02",
+                "Authorization": f"SharedKey {AZURE_ACCOUNT}:{base64.b64encode(digest).decode()}",
+            },
+        )
+        urlopen(request, timeout=10).close()
+        return name
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory):
+    if (program := installed_azurite(CACHE)) is None:
+        pytest.skip(ONLY_WHERE_PRESENT.format("azurite"))
+    with azurite(program, tmp_path_factory.mktemp("azurite") / "log") as server:
+        yield Containers(server)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Objects: TypeAlias = S3Store | GCSStore | AzureStore
 
-__all__ = ["NO_RETRIES", "BucketStore", "Refusal", "Upload", "Vendor", "client_options", "refused"]
+__all__ = ["NO_RETRIES", "BucketStore", "Refusal", "Upload", "Vendor", "client_options", "code_in", "refused"]
 
 _PART: Final = 6 << 20
 _LARGE_PART: Final = 64 << 20  # a vendor takes at most 10,000 parts: from 12 GB on they are larger
@@ -40,6 +40,8 @@ _SILENCE_S: Final = 20.0
 _WHOLE_S: Final = 6 * 3600.0  # a stream may be read as slowly as its reader likes
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+
+_PAST_THE_END: Final = "Wanted range starting at"
 
 # The portable store decides how often to try.
 NO_RETRIES: Final[RetryConfig] = {"max_retries": 0, "retry_timeout": timedelta(seconds=60)}
@@ -73,7 +75,7 @@ class Upload(Protocol):
 
 
 class Vendor(Protocol):
-    """What is particular to one vendor. Its errors are those of `driver.Driver`."""
+    """What is particular to one vendor. Its errors are those of `driver.Driver`; etags are in quotes here, as in HTTP."""
 
     features: Features
     place: str  # for messages: "the bucket models on S3"
@@ -133,6 +135,8 @@ class BucketStore:
 
     async def put(self, key: str, data: bytes | AsyncIterator[bytes], condition: Put = ALWAYS) -> Info:
         """Write an object: in one request if it is small, else in parts that become an object all at once."""
+        if condition.match is not None:
+            condition = Put(match=f'"{condition.match}"')
         if isinstance(data, bytes | bytearray | memoryview):
             return await self._put(key, bytes(data), condition)
         async with aclosing(_parts(data)) as parts:
@@ -146,7 +150,7 @@ class BucketStore:
         with self._translated(key):
             mode = await self._vendor.mode(objects, path, condition)
             result = await objects.put_async(path, data, mode=mode, use_multipart=False)
-        return Info(key, len(data), result["e_tag"] or "", math.floor(self._clock.now()))
+        return Info(key, len(data), _plain(result["e_tag"]), math.floor(self._clock.now()))
 
     async def _put_parts(
         self, key: str, first: bytearray, parts: AsyncGenerator[bytearray, None], condition: Put
@@ -168,7 +172,7 @@ class BucketStore:
         except BaseException:
             await _given_up(upload, sending)
             raise
-        return Info(key, size, etag, math.floor(self._clock.now()))
+        return Info(key, size, _plain(etag), math.floor(self._clock.now()))
 
     async def delete(self, key: str) -> None:
         """Remove an object."""
@@ -244,7 +248,7 @@ class BucketStore:
     def _info(self, meta: ObjectMeta) -> Info:
         """Read a record; times are to the second, which is all that some answers have."""
         modified_at = math.floor(meta["last_modified"].timestamp())
-        return Info(meta["path"].removeprefix(self._prefix), meta["size"], meta["e_tag"] or "", modified_at)
+        return Info(meta["path"].removeprefix(self._prefix), meta["size"], _plain(meta["e_tag"]), modified_at)
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:
@@ -293,11 +297,23 @@ _STATUS_OF: Final[Sequence[tuple[type[Exception], int]]] = (
 def _refusal_in(error: Exception) -> Refusal:
     """Read a refusal out of obstore's error, whose text holds the vendor's answer."""
     text = str(error)
-    code = match[1] if (match := _CODE.search(text)) else ""
+    code = code_in(text)
     for kind, status in _STATUS_OF:
         if isinstance(error, kind):
             return Refusal(status, code)
+    if _PAST_THE_END in text:  # the server took it for a range of nothing
+        return Refusal(416, code)
     return Refusal(int(match[1]) if (match := _STATUS.search(text)) else 0, code)
+
+
+def _plain(etag: str | None) -> str:
+    """Give an etag without its quotes, which not all answers of one vendor have."""
+    return (etag or "").strip('"')
+
+
+def code_in(text: str) -> str:
+    """Give the vendor's own code for an error, out of its XML; "" where it gave none."""
+    return match[1] if (match := _CODE.search(text)) else ""
 
 
 def _brief(error: Exception) -> Exception:

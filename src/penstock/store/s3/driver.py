@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 from obstore.store import S3Store
-from yarl import URL
 
 from penstock.errors import Misconfigured, PenstockError, Unavailable
 from penstock.model.ids import Clock
-from penstock.store._bucket import NO_RETRIES, Refusal, client_options, refused
+from penstock.store._asking import Asking
+from penstock.store._bucket import NO_RETRIES, Refusal, client_options, code_in, refused
 from penstock.store.driver import Features, Put, SignedUrl
 from penstock.store.signing import headers_of
 
@@ -29,10 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["S3"]
 
-_SLICE: Final = 1 << 17
 _OWN_EXPIRES_S: Final = 600  # of the requests that we send ourselves
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
-_CODE: Final = re.compile(r"<Code>(\w+)</Code>")
 _TRANSIENT: Final = frozenset(
     {
         "ConditionalRequestConflict",
@@ -64,11 +59,11 @@ class S3:
         self._clock = clock
         self._own = Presigner(address.url, address.region)
         self._public = Presigner(address.public_url, address.region)
-        self._http: aiohttp.ClientSession | None = None
+        self._asking = Asking(self.place)
 
     async def connect(self) -> S3Store:
         """Give obstore's view. All is said, so that it looks up nothing in the environment."""
-        self._http = aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
+        self._asking.open()
         address = self._address
         endpoint = address.url if address.virtual else address.url.rpartition("/")[0]
         return S3Store(
@@ -88,9 +83,7 @@ class S3:
 
     async def close(self) -> None:
         """Let go of connections."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.close()
+        await self._asking.close()
 
     def meaning(self, refusal: Refusal) -> PenstockError | None:
         """Give what S3's own codes mean."""
@@ -141,22 +134,16 @@ class S3:
         headers: Mapping[str, str],
     ) -> tuple[str, str]:
         """Send a request of our own; give the answer's text and its etag."""
-        if self._http is None:
-            raise Unavailable("the store is closed")
         keys = await self._source.keys()
         url = self._own.url(
             keys, method, path, now=self._clock.now(), expires_s=_OWN_EXPIRES_S, headers=headers, query=query
         )
-        try:
-            asked = {**headers, "Content-Length": str(len(body))}
-            async with self._http.request(method, URL(url, encoded=True), data=_slices(body), headers=asked) as answer:
-                text = await answer.text()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unavailable(f"{self.place} gave no answer: {error}") from error
-        code = match[1] if (match := _CODE.search(text)) else ""
-        if answer.status >= 300 or (code and "<Error>" in text):  # a completion may fail after its 200
-            raise refused(self, Refusal(answer.status if answer.status >= 300 else 503, code), path)
-        return text, answer.headers.get("ETag", "")
+        answer = await self._asking.ask(method, url, body, headers)
+        if answer.status >= 300:
+            raise refused(self, Refusal(answer.status, code_in(answer.text)), path)
+        if "<Error>" in answer.text:  # a completion may fail after its 200
+            raise refused(self, Refusal(503, code_in(answer.text)), path)
+        return answer.text, answer.headers.get("ETag", "")
 
     async def _credential(self) -> S3Credential:
         keys = await self._source.keys()
@@ -167,10 +154,3 @@ class S3:
             "token": keys.session_token or None,
             "expires_at": datetime.fromtimestamp(keys.expires_at, UTC) if temporary else None,
         }
-
-
-async def _slices(data: bytes | bytearray) -> AsyncGenerator[memoryview, None]:
-    """Give a body in pieces, so that a large one does not hold up the loop."""
-    whole = memoryview(data)
-    for start in range(0, len(data), _SLICE):
-        yield whole[start : start + _SLICE]
