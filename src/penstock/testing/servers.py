@@ -38,12 +38,12 @@ def free_port() -> int:
 
 
 class PostgresServer:
-    """A PostgreSQL of its own, which can be killed and started again over the same data."""
+    """A PostgreSQL of its own, which can be killed and started again over the same `data` folder."""
 
     def __init__(self, programs: Path, folder: Path, settings: Mapping[str, str]) -> None:
         self.port = free_port()
         self._programs = programs
-        self._data = folder / "data"
+        self.data = folder / "data"
         self._settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -60,14 +60,14 @@ class PostgresServer:
 
     def create(self) -> None:
         """Make its data folder; anyone on this machine may connect as `penstock`, who owns all."""
-        command = [str(self._programs / "initdb"), "-D", str(self._data), "-U", "penstock", "--auth=trust"]
+        command = [str(self._programs / "initdb"), "-D", str(self.data), "-U", "penstock", "--auth=trust"]
         options = ["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
         subprocess.run([*command, *options], check=True, capture_output=True, **_unprivileged())
 
     def start(self) -> None:
         """Start it, and return once it takes connections."""
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
-        command = [str(self._programs / "postgres"), "-D", str(self._data), *options]
+        command = [str(self._programs / "postgres"), "-D", str(self.data), *options]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **_unprivileged())
         patience = time.monotonic() + _START_S
@@ -79,7 +79,7 @@ class PostgresServer:
     def _ready(self) -> bool:
         """Tell whether it says so in the file that it keeps for this."""
         try:
-            lines = self._data.joinpath("postmaster.pid").read_text().splitlines()
+            lines = self.data.joinpath("postmaster.pid").read_text().splitlines()
         except OSError:
             return False
         return len(lines) >= 8 and int(lines[0]) == self.pid and lines[7].strip() == "ready"
@@ -107,7 +107,7 @@ class PostgresServer:
     def _await_end_of_children(self) -> None:
         """Wait until nobody uses the memory that they shared, or the next start is refused."""
         patience = time.monotonic() + _STOP_S
-        while time.monotonic() < patience and _users_of(self._data):
+        while time.monotonic() < patience and _users_of(self.data):
             time.sleep(_PAUSE_S)
 
 

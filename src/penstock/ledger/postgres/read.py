@@ -197,7 +197,7 @@ def _narrow(where: _Where, wanted: RunFilter) -> None:
     if wanted.state in TERMINAL:
         where.add(_ENDED)
     if wanted.state is State.RUNNING:
-        where.add("seq IN (SELECT seq FROM attempts WHERE live)")
+        where.add("seq = ANY (array(SELECT seq FROM attempts WHERE live))")
 
 
 async def _first_since(ask: Ask, since: float) -> int:

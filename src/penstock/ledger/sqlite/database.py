@@ -21,7 +21,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, TypeVar
 
-from penstock.errors import Misconfigured
+from penstock.errors import Misconfigured, Unavailable
 
 from .errors import translated
 
@@ -59,6 +59,7 @@ class Database:
     def __init__(self, path: Path | None) -> None:
         self.name = str(path) if path else "in memory"
         self._path = path
+        self._file: tuple[int, int] | None = None  # which file the path meant when it was opened
         self._lock: int | None = None
         self._writer: sqlite3.Connection | None = None
         self._pointer: sqlite3.Connection | None = None
@@ -95,6 +96,7 @@ class Database:
         self._pointer = _connection(uri, uri=True)
         self._scanner = _connection(uri, uri=True)
         _sync_folder(self._path.parent)
+        self._file = _identity(self._path)
 
     async def close(self) -> None:
         """Copy the log into the file and let go; a second call does nothing."""
@@ -128,8 +130,13 @@ class Database:
         return self._writer
 
     async def ready(self) -> None:
-        """Return once a transaction may begin."""
+        """Return once a transaction may begin.
+
+        Raises `Unavailable` where the file was removed or replaced: SQLite would go on writing what nobody finds again.
+        """
         await self._caught_up.wait()
+        if self._path is not None and _identity(self._path) != self._file:
+            raise Unavailable(f"ledger {self.name}: the file was removed; stop, put it back, and start again")
 
     async def commit(self, commands: int) -> None:
         """Make the transaction of so many commands durable."""
@@ -258,6 +265,15 @@ def _prepare(writer: sqlite3.Connection, name: str) -> None:
     writer.executescript(
         f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {VERSION}; PRAGMA application_id = {_APPLICATION_ID}; COMMIT"
     )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Give what tells a file from any other, or None where there is none."""
+    try:
+        seen = os.stat(path)  # noqa: PTH116  # before every commit, and Path's is slower
+    except FileNotFoundError:
+        return None
+    return seen.st_dev, seen.st_ino
 
 
 def _sync_folder(folder: Path) -> None:
