@@ -10,6 +10,7 @@ import msgspec
 
 from penstock._version import __version__
 from penstock.errors import PenstockError
+from penstock.ledger.commands import TakeLead
 from penstock.model.documents import Whoami
 
 from .call import Call
@@ -42,7 +43,7 @@ async def live(_: Call) -> Reply:
 
 
 async def ready(call: Call) -> Reply:
-    """`GET /health/ready`: ledger and store can be reached; a queue that is down only slows things."""
+    """`GET /health/ready`: the ledger takes writes and the store answers; a queue that is down only slows things."""
     return await _health(call.services, {"ledger": _ledger, "store": _store_reachable, "queue": _queue_reachable})
 
 
@@ -105,7 +106,8 @@ async def _check(services: Services, name: str, look: Callable[[Services], Await
 
 
 async def _ledger(services: Services) -> str:
-    await services.ledger.now()
+    # A ledger whose disk is full can be read, and takes nothing in: only a write tells.
+    await services.ledger.take_lead(TakeLead(name="probe", holder="anyone", ttl_seconds=1.0))
     return services.ledger.features.durability
 
 

@@ -29,7 +29,7 @@ async def test_a_queue_that_is_down_is_degraded_not_unready(stack, monkeypatch):
     assert answer.json()["checks"]["queue"] == {"status": "degraded", "detail": "no answer"}
 
 
-@pytest.mark.parametrize(("part", "verb"), [("ledger", "now"), ("store", "list")])
+@pytest.mark.parametrize(("part", "verb"), [("ledger", "take_lead"), ("store", "list")])
 async def test_without_ledger_or_store_it_is_not_ready(stack, monkeypatch, part, verb):
     async def down(*_, **__):
         raise Unavailable("no answer")

@@ -161,6 +161,20 @@ async def test_a_full_disk_accepts_nothing_and_heals(scene):
     await scene.check_counters()
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_a_file_that_is_gone_accepts_nothing(scene, stage, how):
+    """SQLite would write on to what has no name any more, and every accept would be a lie."""
+    there, aside = stage.path, stage.path.with_suffix(".aside")
+    there.rename(aside)
+    if how == "replaced":
+        there.touch()
+    with pytest.raises(Unavailable, match="the file was removed"):
+        await scene.submit("lost")
+    aside.rename(there)
+    assert (await scene.submit("k")).how == "created"
+    assert list(await scene.states()) == ["k"]
+
+
 async def test_a_commit_that_fails_leaves_no_trace(scene, monkeypatch):
     await scene.submit("before")
     tries = []
