@@ -332,10 +332,10 @@ async def test_a_worker_that_holds_nothing_and_no_longer_calls_is_removed(stage)
     await stage.finish(worker, attempt)
     silent = duty(stage, "silent")
     assert await silent.run() == 0
-    stage.clock.advance(179.0)
+    stage.clock.advance(89.0)
     await stage.lease(worker)
     await stage.broker.note_seen()
-    stage.clock.advance(179.0)
+    stage.clock.advance(89.0)
     assert await silent.run() == 0
     stage.clock.advance(2.0)
     assert await silent.run() == 1
