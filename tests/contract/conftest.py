@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.error import HTTPError
+from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
 import pytest
 
 from penstock.testing.aws_server import AWS_KEYS, aws_server, installed_ministack
 from penstock.testing.azurite import AZURE_ACCOUNT, AZURE_KEY, azurite, installed_azurite
+from penstock.testing.gcs_double import gcs_double, make_key_file
 from penstock.testing.process import HOST, ServerProcess
 from penstock.testing.redis_server import installed_redis, installed_valkey, redis_server
 
@@ -164,3 +166,42 @@ def azure(tmp_path_factory):
         pytest.skip(ONLY_WHERE_PRESENT.format("azurite"))
     with azurite(program, tmp_path_factory.mktemp("azurite") / "log") as server:
         yield Containers(server)
+
+
+@dataclass
+class Google:
+    """A running double of Google's buckets, and the way past its API."""
+
+    server: ServerProcess
+    key_file: Path
+
+    def url(self, place, **options):
+        fields = {"endpoint": f"http://{HOST}:{self.server.port}", "credentials": self.key_file}
+        return f"gs://{place}?{urlencode(fields | options)}"
+
+    def ask(self, method, path, data=None, query=""):
+        """Ask the double past its checks; None where there is nothing."""
+        url = f"http://{HOST}:{self.server.port}/{quote(path, safe='/~')}{query}"
+        try:
+            with urlopen(Request(url, data, {"x-past-the-api": "yes"}, method=method), timeout=10) as answer:
+                return answer.read()
+        except HTTPError as error:
+            with error:
+                return None
+
+    def bucket(self):
+        """Make a bucket that no other test has; gives its name."""
+        name = f"bucket-{next(_NAMES)}"
+        self.ask("PUT", name)
+        return name
+
+    def uploads(self, bucket):
+        """Name what is being uploaded to a bucket."""
+        return [path for path in json.loads(self.ask("GET", "", query="?uploads")) if path.startswith(f"{bucket}/")]
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("google")
+    with gcs_double(make_key_file(folder / "key.json"), folder / "log") as server:
+        yield Google(server, folder / "key.json")

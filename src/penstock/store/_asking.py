@@ -56,7 +56,9 @@ class Asking:
             raise Unavailable("the store is closed")
         sent = {"Content-Length": str(len(body)), **headers}
         try:
-            async with self._http.request(method, URL(url, encoded=True), data=_slices(body), headers=sent) as answer:
+            async with self._http.request(
+                method, URL(url, encoded=True), data=_slices(body), headers=sent, allow_redirects=False
+            ) as answer:
                 return Answer(answer.status, await answer.text(errors="replace"), answer.headers)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unavailable(f"{self._place} gave no answer: {error}") from error
