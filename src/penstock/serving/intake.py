@@ -107,7 +107,12 @@ class Intake:
         run = self._propose(entry, asked, key, sha256, body)
         accepted = await self._ledger.accept(Accept(run=run, reuse=reuse, pin=asked.pin))
         await self._after_accept(entry.app, run, accepted)
-        return accepted
+        return accepted if self._catalog.find(asked.app) else await self._too_late(accepted)
+
+    async def _too_late(self, accepted: Accepted) -> Accepted:
+        """Cancel a run whose app was deleted while its body was on its way: nobody would ever come for it."""
+        cancelled = await self.cancel(accepted.run, Reason.APP_DELETED)
+        return msgspec.structs.replace(accepted, run=cancelled.run or accepted.run)
 
     def _propose(self, entry: Entry, asked: Submission, key: str, sha256: str, body: Payload) -> NewRun:
         return NewRun(

@@ -129,6 +129,20 @@ async def test_an_app_with_live_runs_is_deleted_by_force_only(stack):
     assert (await stack.ask("GET", f"/v1/runs/{ticket['run_id']}")).json()["reason"] == "APP_DELETED"
 
 
+async def test_a_run_that_comes_while_its_app_is_deleted_waits_for_nobody(stack, monkeypatch):
+    store = stack.services.store
+    put = store.put
+
+    async def deleted_meanwhile(*given):
+        monkeypatch.undo()
+        assert (await stack.ask("DELETE", "/v1/apps/echo?force=true")).status == 204
+        return await put(*given)
+
+    monkeypatch.setattr(store, "put", deleted_meanwhile)
+    told = await stack.infer(b"x" * 100_000, Prefer="wait=20")
+    assert (told.status, told.json()["code"]) == (410, "APP_DELETED")
+
+
 async def test_events_and_decisions_are_newest_first(stack):
     events = tuple(AppEvent(app="echo", at=float(n), kind="PhaseChanged", message=f"m{n}") for n in (1, 2))
     drops = {"b": Drop(Code.STOCKED_OUT, "none left")}
