@@ -12,7 +12,7 @@ from .removal import Removal, remove
 
 __all__ = ["Silent"]
 
-_LEAST_S: Final = 90.0  # a long poll takes up to 60 s, and calls are noted every few
+_LEAST_S: Final = 90.0  # a long poll takes up to 60 s, and a call is noted within 5 s
 _LEASES: Final = 3
 
 
