@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -15,6 +15,7 @@ from .asgi import App, HeaderPair, Receive, Scope, Send
 from .auth import Gate, OpenGate
 from .body import discard
 from .call import Call
+from .endpoint import Endpoint
 from .hangup import HungUp, until, while_connected
 from .meters import NOWHERE, Meters
 from .pins import pinned
@@ -33,19 +34,19 @@ _CLOSE: Final[HeaderPair] = (b"connection", b"close")
 _BODILESS: Final = frozenset({204, 304})
 
 
-def build(services: Services, gate: Gate | None = None) -> App:
+def build(services: Services, gate: Gate | None = None, endpoints: Sequence[Endpoint] = ENDPOINTS) -> App:
     """Give the gateway as an ASGI application. Without a `gate` authentication is off: serve loopback only."""
-    return Gateway(services, gate or OpenGate(services.keyring))
+    return Gateway(services, gate or OpenGate(services.keyring), endpoints)
 
 
 class Gateway:
     """One gateway. It holds no state of its own, so any number may serve one ledger."""
 
-    def __init__(self, services: Services, gate: Gate) -> None:
+    def __init__(self, services: Services, gate: Gate, endpoints: Sequence[Endpoint]) -> None:
         self._services = services
         self._gate = gate
-        self._router = Router(pinned(endpoint) if endpoint.pinned else endpoint for endpoint in ENDPOINTS)
-        self._meters = Meters(services.registry, [(one.method, one.path) for one in ENDPOINTS])
+        self._router = Router(pinned(endpoint) if endpoint.pinned else endpoint for endpoint in endpoints)
+        self._meters = Meters(services.registry, [(one.method, one.path) for one in endpoints])
         # Ids of requests need not be secret, only told apart: a counter costs nothing.
         self._minted = 0
         self._mint_prefix = services.ids.run()[-12:].encode()

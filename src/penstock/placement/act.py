@@ -16,6 +16,7 @@ from penstock.model.fleet import Worker, WorkerState
 from penstock.model.placement import AppEvent, Decision
 
 from .actions import Action, CreateWorker, NotePhase, ReapWorker, RetireWorker, StartWorkers
+from .afar import PHASE_CHANGED, told
 from .ends import Ends
 from .parts import Parts
 from .plan import AppPlan
@@ -125,8 +126,8 @@ class Actor:
             reason=action.reason,
             why=action.message,
         )
-        message = f"{action.before} -> {action.phase}: {action.message}" if action.message else f"{action.phase}"
-        event = AppEvent(app=action.app, at=self._parts.clock.now(), kind="PhaseChanged", message=message)
+        message = told(action.before, action.phase, action.message)
+        event = AppEvent(app=action.app, at=self._parts.clock.now(), kind=PHASE_CHANGED, message=message)
         await self._parts.ledger.remember(Remember(events=(event,)))
 
 

@@ -78,6 +78,11 @@ class Controller:
 
     # -------------------------------------------------------------- what others call
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that acts, of those with a controller."""
+        return self._lead.held
+
     def nudge(self, app: str) -> None:
         """Have a new run's app looked at: at once where no worker would take the run, else at the next tick."""
         planned = self._plans.get(app)

@@ -1,4 +1,4 @@
-"""The end of the platform: those who wait are answered, workers finish, and what they could not finish goes back."""
+"""The end of a process with workers: they finish, and what they could not finish goes back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from penstock.ledger import Ledger
 from penstock.ledger.commands import NoteWorker
 from penstock.model.fleet import WorkerState
 from penstock.placement import Controller
-from penstock.serving import Notices
 
 __all__ = ["drain"]
 
@@ -36,11 +35,6 @@ class Draining(Protocol):
         ...
 
     @property
-    def notices(self) -> Notices:
-        """Those who wait for an end."""
-        ...
-
-    @property
     def controller(self) -> Controller:
         """Who records that a worker ended."""
         ...
@@ -52,7 +46,6 @@ async def drain(platform: Draining, seconds: float, hurry: asyncio.Event) -> Non
     The gateway must still serve meanwhile, for it is there that workers report what they finished. What a worker has not
     finished goes back to the head of the line, and its end is held against no run.
     """
-    platform.notices.release()
     for worker in _alive(await platform.compute.list()):
         await platform.ledger.note_worker(NoteWorker(uid=worker.uid, state=WorkerState.DRAINING))
         await platform.compute.drain(worker.uid)

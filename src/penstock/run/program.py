@@ -14,6 +14,8 @@ __all__ = ["main", "program"]
 
 _SERVE: Final = {
     "up": Verb("penstock.run.up:up", "Start everything on this machine"),
+    "serve": Verb("penstock.run.up:serve", "Start a process with some of the roles"),
+    "migrate": Verb("penstock.run.migrate:migrate", "Bring the ledger's schema up to date"),
     "worker": Verb("penstock.run.by_hand:worker", "Start one worker by hand"),
     "run": Verb("penstock.run.local:run", "Run a handler here, without a server"),
     "doctor": Verb("penstock.run.doctor:doctor", "Check every backend for real"),

@@ -32,9 +32,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Everything that a process of the platform is told from outside."""
 
     state: str = ""  # the folder of the embedded default
+    keys: str = ""  # the file of the signing keys, the same for all processes; empty = keys.json in the state folder
     host: str = "127.0.0.1"
     port: int = 8080
     public_url: str = ""  # the base of every URL that is handed out
+    worker_api: str = ""  # where workers find a gateway; empty = the public URL
     ledger: str = ""
     queue: str = "memory:"
     store: str = ""
@@ -103,6 +105,7 @@ def _derived(settings: Settings, environ: Mapping[str, str]) -> Settings:
     return msgspec.structs.replace(
         settings,
         state=str(state),
+        keys=settings.keys or f"{state}/keys.json",
         ledger=settings.ledger or f"sqlite:///{state}/ledger.db",
         queue=settings.queue if settings.queue != "sql:" else f"sql:///{state}/queue.db",
         store=settings.store or f"file://{state}/store",

@@ -1,8 +1,9 @@
-"""`penstock up`: everything on this machine, in one process with real child processes as workers."""
+"""`penstock up` and `penstock serve`: every role in one process, or some of them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,26 +14,35 @@ from penstock.cli.command import translated
 from penstock.cli.session import DEFAULT_API, Session, say
 from penstock.errors import Misconfigured
 
+from .settings import Settings, read_settings
+
 if TYPE_CHECKING:
     from .platform import Platform
-    from .settings import Settings
 
-__all__ = ["greeting", "up"]
+__all__ = ["greeting", "serve", "up"]
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
+_EVERY_ROLE: Final = ("gateway", "controller")
 _EXAMPLE: Final = Path("examples/echo/app.yaml")
 
 
+def serving_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a verb that serves; each is a setting by its name, but for `file`."""
+    host = click.option("--host", help="The address to serve at; a loopback address.  [default: 127.0.0.1]")
+    port = click.option(
+        "--port", type=click.IntRange(0, 65_535), help="The port to serve at; 0 takes a free one.  [default: 8080]"
+    )
+    state = click.option("--state", type=click.Path(file_okay=False), help="The folder that keeps everything.")
+    kept = click.Path(dir_okay=False, exists=True, path_type=Path)
+    file = click.option("--settings", "file", type=kept, help="A settings file.")
+    level = click.option(
+        "--log-level", type=click.Choice(_LEVELS), help="The least level that is logged.  [default: info]"
+    )
+    return host(port(state(file(level(command)))))
+
+
 @click.command()
-@click.option("--host", help="The address to serve at; a loopback address.  [default: 127.0.0.1]")
-@click.option(
-    "--port", type=click.IntRange(0, 65_535), help="The port to serve at; 0 takes a free one.  [default: 8080]"
-)
-@click.option("--state", type=click.Path(file_okay=False), help="The folder that keeps everything.")
-@click.option(
-    "--settings", "file", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="A settings file."
-)
-@click.option("--log-level", type=click.Choice(_LEVELS), help="The least level that is logged.  [default: info]")
+@serving_options
 @click.pass_obj
 def up(session: Session, /, file: Path | None, **flags: str | int | None) -> None:
     """Start everything on this machine: ledger, queue, store, gateway, controller, workers.
@@ -42,21 +52,48 @@ def up(session: Session, /, file: Path | None, **flags: str | int | None) -> Non
 
     Settings are read from penstock.yaml, then from variables such as PENSTOCK__PORT, then from these options.
     """
-    from .settings import read_settings
-
     settings = translated(lambda: read_settings(session.environ, file=file, flags=flags))
-    translated(lambda: _serve(settings, session))
+    translated(lambda: _serve(settings, session, _EVERY_ROLE, greeting))
 
 
-def _serve(settings: Settings, session: Session) -> None:
+@click.command()
+@click.option(
+    "--roles", required=True, metavar="ROLE,...", help="What this process does: gateway, controller, or both."
+)
+@serving_options
+@click.pass_obj
+def serve(session: Session, /, roles: str, file: Path | None, **flags: str | int | None) -> None:
+    r"""Start a process with some of the platform's roles; several processes make one platform.
+
+    They share a ledger, a queue and a store, each named by its URL, and the file of keys:
+
+    \b
+    PENSTOCK__LEDGER=postgresql://user:password@host/database
+    PENSTOCK__QUEUE=redis://host:6379/0
+    PENSTOCK__STORE=s3://bucket/prefix
+    PENSTOCK__KEYS=/etc/penstock/keys.json
+
+    A gateway serves the API to callers and workers; any number may serve. A controller starts workers on its machine and
+    repairs what is stuck; of several one leads, and another takes over within 10 s. It serves /health, /metrics and
+    /version only, and must be told by PENSTOCK__WORKER_API where its workers find a gateway.
+
+    On SIGTERM a gateway answers those who wait with a ticket, and a controller gives its workers 10 s to finish.
+    """
+    settings = translated(lambda: read_settings(session.environ, file=file, flags=flags))
+    translated(lambda: _serve(settings, session, roles.split(","), notice))
+
+
+def _serve(settings: Settings, session: Session, roles: Iterable[str], words: Callable[[Platform], str]) -> None:
     try:
         from . import logs
         from .platform import serve_until_told
+        from .roles import read_roles
     except ModuleNotFoundError as error:
         raise Misconfigured(f"{error.name} is not installed: serving needs pip install 'penstock[server]'") from error
+    chosen = read_roles(roles)
     logs.start(settings.log_level, colours=session.lively and not session.colourless)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve_until_told(settings, session.environ, lambda platform: say(greeting(platform))))
+        runner.run(serve_until_told(settings, session.environ, lambda platform: say(words(platform)), chosen))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -66,6 +103,11 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.Loop
+
+
+def notice(platform: Platform) -> str:
+    """Give the line by which a process of several says that it serves."""
+    return f"Penstock {__version__} serves at {platform.url} as {', '.join(sorted(platform.roles))}\n"
 
 
 def greeting(platform: Platform) -> str:

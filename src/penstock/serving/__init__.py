@@ -3,6 +3,7 @@
 from .broker import Broker
 from .catalog import Applied, Catalog, Entry
 from .intake import Intake, Submission, Waiting
+from .news import hear
 from .notices import Notices
 from .runs import Explanation, Runs, Standing, Step
 
@@ -19,4 +20,5 @@ __all__ = [
     "Step",
     "Submission",
     "Waiting",
+    "hear",
 ]

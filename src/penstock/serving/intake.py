@@ -28,6 +28,7 @@ __all__ = ["Intake", "Submission", "Waiting"]
 _LEAST_RETRY_S: Final = 1
 _MOST_RETRY_S: Final = 60
 _LISTEN_S: Final = 5.0  # a waiter looks the run up again this often, should another process have ended it
+_SOON_S: Final = 0.25  # the first time, where another process may have ended it before anyone listened here
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,15 +177,16 @@ class Intake:
     async def settled(self, run: Run, wait_s: float, *, fresh: bool = False) -> Run:
         """Give the run once it is terminal, or as it is known after `wait_s` seconds; the store is not polled.
 
-        `fresh` says that this very call created the run, so it can't have ended before we listen.
+        `fresh` says that this very call created the run, so this process can't have ended it before we listen.
         """
         deadline = self._clock.monotonic() + wait_s
+        listen_s = _SOON_S if fresh and self._ledger.features.many_processes else _LISTEN_S
         while not run.terminal and (left := deadline - self._clock.monotonic()) > 0:
             with self._notices.expect(run.id) as end:
                 if not fresh:
                     run = await self._ledger.run(run.id) or run
-                ended = run if run.terminal else await end.within(min(left, _LISTEN_S))
-            fresh = False
+                ended = run if run.terminal else await end.within(min(left, listen_s))
+            fresh, listen_s = False, _LISTEN_S
             if ended is not None:
                 self._published.add(ended)
                 return ended

@@ -90,6 +90,11 @@ class Notices:
                 end.come(None)
 
     @property
+    def awaited(self) -> set[str]:
+        """The runs that someone waits for or watches just now."""
+        return self._waiting.keys() | self._watching.keys()
+
+    @property
     def waiting(self) -> int:
         """How many wait for an end just now."""
         return sum(len(ends) for ends in self._waiting.values())
