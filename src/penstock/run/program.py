@@ -20,11 +20,13 @@ _SERVE: Final = {
     "run": Verb("penstock.run.local:run", "Run a handler here, without a server"),
     "doctor": Verb("penstock.run.doctor:doctor", "Check every backend for real"),
 }
+_SETTINGS: Final = {"config": Verb("penstock.run.config:config", "Choose among servers; check a process's settings")}
 
 
 def program() -> LazyGroup:
     """Give the whole program as a click command."""
-    return assemble({"This machine": _SERVE, "Apps": table.APPS, "Runs": table.RUNS, "Settings": table.SETTINGS})
+    settings = {**table.SETTINGS, **_SETTINGS}
+    return assemble({"This machine": _SERVE, "Apps": table.APPS, "Runs": table.RUNS, "Settings": settings})
 
 
 def main() -> None:
