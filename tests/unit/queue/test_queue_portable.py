@@ -228,3 +228,13 @@ async def test_what_was_never_ours_is_acknowledged_in_vain(embedded):
         [Message("a-infer", "x", receipt) for receipt in ("", "1", "1.", ".1", "1.1", "x.y", "-1.1", "²")]
     )
     assert await embedded.depth("a-infer") == 0
+
+
+@pytest.mark.parametrize(("url", "extra"), [("redis://h", "redis"), ("rediss://h", "redis"), ("sqs://r", "sqs")])
+def test_a_driver_whose_library_is_missing_says_what_to_install(clock, monkeypatch, url, extra):
+    def missing(_):
+        raise ModuleNotFoundError("No module named 'vendor'", name="vendor")
+
+    monkeypatch.setattr("penstock.queue._open.import_module", missing)
+    with pytest.raises(Misconfigured, match=rf"vendor; install penstock\[{extra}\]"):
+        open_queue(url, clock=clock)

@@ -221,3 +221,13 @@ async def test_another_distribution_may_offer_a_driver(clock, monkeypatch):
     assert open_store("mine://x", clock=clock, random=seeded(1)).features.signs
     with pytest.raises(Misconfigured, match="memory, mine, s3"):
         open_store("yours://x", clock=clock, random=seeded(1))
+
+
+@pytest.mark.parametrize(("url", "extra"), [("s3://b", "s3"), ("gs://b", "gcs"), ("azure://c", "azure")])
+def test_a_driver_whose_library_is_missing_says_what_to_install(clock, monkeypatch, url, extra):
+    def missing(_):
+        raise ModuleNotFoundError("No module named 'obstore'", name="obstore")
+
+    monkeypatch.setattr("penstock.store._open.import_module", missing)
+    with pytest.raises(Misconfigured, match=rf"obstore; install penstock\[{extra}\]"):
+        open_store(url, clock=clock, random=seeded(1))

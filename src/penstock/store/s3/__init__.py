@@ -4,7 +4,7 @@
 
 Without an endpoint it is Amazon's. `public_endpoint` is what signed URLs name, where workers and clients reach the
 bucket by another name than we do. Keys come from the environment that the wiring passes in (`AWS_*`), or from the URL
-(`access_key_id`, `secret_access_key`, `session_token`). Parts of uploads whose process was killed stay in the bucket,
+(`access_key_id`, `secret_access_key`, `session_token`); without either, from the role that the process runs in. Parts of uploads whose process was killed stay in the bucket,
 unseen, until a lifecycle rule (AbortIncompleteMultipartUpload) removes them.
 """
 
@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from penstock.errors import Misconfigured
 from penstock.model.ids import Clock
 from penstock.store._bucket import BucketStore
 
 from .address import read
-from .credentials import Fixed
+from .credentials import Fixed, Renewed, of_the_role
 from .driver import S3
 
 __all__ = ["connect"]
@@ -27,9 +26,8 @@ def connect(url: str, clock: Clock, environ: Mapping[str, str]) -> BucketStore:
     """Give the store that an `s3://` URL names.
 
     Raises:
-        Misconfigured: the URL can't be understood, or there are no keys.
+        Misconfigured: the URL can't be understood.
     """
     address = read(url, environ)
-    if address.keys is None:
-        raise Misconfigured("there are no keys for S3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    return BucketStore(S3(address, Fixed(address.keys), clock), address.prefix, clock)
+    source = Fixed(address.keys) if address.keys else Renewed(of_the_role(environ, address.region), clock)
+    return BucketStore(S3(address, source, clock), address.prefix, clock)
