@@ -1,4 +1,4 @@
-"""A ledger in a schema of its own on a real PostgreSQL, with the back door to what is stored."""
+"""A ledger in a schema of a real PostgreSQL, with the back door to what is stored."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class PostgresStage(LedgerStage):
 
     url = ""
 
-    def __init__(self, server, port=None):
+    def __init__(self, server, schema=None):
         super().__init__()
         self.server = server
-        self.schema = f"stage_{next(SCHEMAS)}"
+        self.schema = schema or f"stage_{next(SCHEMAS)}"
         self.url = self.through(server.port)
         self.door_url = server.url()
 
@@ -50,11 +50,31 @@ class PostgresStage(LedgerStage):
         async with self.door() as door:
             return await door.fetch(question, *values)
 
+    async def empty(self):
+        """Take all rows out, past the guard of the audit, which holds against truncation too."""
+        async with self.door() as door:
+            await door.execute("SET session_replication_role = replica")
+            tables = await door.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", self.schema)
+            await door.execute(";".join(f"DELETE FROM {name}" for (name,) in tables if name != "migrations"))
+
+    async def drop(self):
+        async with self.door() as door:
+            await door.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+
 
 @contextmanager
 def staged(server):
-    """Give a migrated stage, and drop it at the end. For fixtures that are not of the event loop."""
+    """Give an empty stage. Its schema is made once a server: emptying it is quicker than making another."""
+    stage = PostgresStage(server, "stage")
+    asyncio.run(migrate(stage.url))
+    yield stage
+    asyncio.run(stage.empty())
+
+
+@contextmanager
+def staged_afresh(server):
+    """Give a stage with a schema of its own, for what changes the schema."""
     stage = PostgresStage(server)
     asyncio.run(migrate(stage.url))
     yield stage
-    asyncio.run(stage.ask(f"DROP SCHEMA {stage.schema} CASCADE"))
+    asyncio.run(stage.drop())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.testing.servers import postgres
+from penstock.testing.servers import installed_postgres, postgres
 from penstock.testing.suites.ledger import LedgerSuite
 from postgres_stage import staged
 
@@ -15,8 +15,26 @@ def server(need):
         yield server
 
 
+@pytest.fixture(scope="module")
+def old_server():
+    programs = installed_postgres()
+    if programs is None:
+        pytest.skip("no PostgreSQL is installed on this machine, and no Python package brings an old one")
+    with postgres(programs, fsync="off", autovacuum="off") as server:
+        yield server
+
+
 class TestOnPostgres(LedgerSuite):
     @pytest.fixture
     def stage(self, server):
         with staged(server) as stage:
+            yield stage
+
+
+class TestOnAnOldPostgres(LedgerSuite):
+    """As old as this machine has."""
+
+    @pytest.fixture
+    def stage(self, old_server):
+        with staged(old_server) as stage:
             yield stage

@@ -17,7 +17,7 @@ from penstock.model.placement import AppEvent
 from penstock.model.run import Lane, Outcome, Reason, State
 from penstock.testing.servers import free_port, postgres
 from penstock.testing.suites.ledger import Scene
-from postgres_stage import PostgresStage, staged
+from postgres_stage import PostgresStage, staged_afresh
 
 pytestmark = pytest.mark.live
 
@@ -31,14 +31,16 @@ def server(need):
 
 @pytest.fixture
 def stage(server):
-    with staged(server) as stage:
+    with staged_afresh(server) as stage:
         yield stage
 
 
 @pytest.fixture
 def bare(server):
     """Give a stage that nobody has migrated."""
-    return PostgresStage(server)
+    stage = PostgresStage(server)
+    yield stage
+    asyncio.run(stage.drop())
 
 
 async def refused(url, error, match, clock):
@@ -108,6 +110,34 @@ async def test_writes_are_synced_whatever_the_server_says(server, stage):
             assert await writer.fetchval("SHOW synchronous_commit") == "on"
     finally:
         await stage.ask("ALTER ROLE penstock RESET synchronous_commit")
+
+
+async def test_what_an_acknowledgement_is_worth_is_told(server, stage):
+    """By the server's own settings: this one of the tests does without its syncs."""
+    async with stage.ledger() as ledger:
+        assert "fsync=off" in ledger.features.durability
+    with postgres(synchronous_standby_names="") as synced:
+        stage.url = stage.through(synced.port)
+        await migrate(stage.url)
+        async with stage.ledger() as ledger:
+            assert "synced to the server's disk" in ledger.features.durability
+
+
+async def test_a_schema_that_someone_made_for_us_is_enough(server, bare):
+    """Its owner needs no right on the database."""
+    await stage_for(bare, "dora")
+    try:
+        url = server.url(user="dora", query=f"schema={bare.schema}")
+        assert await migrate(url)
+        assert await migrate(url) == []
+    finally:
+        await bare.ask("DROP OWNED BY dora CASCADE")
+        await bare.ask("DROP ROLE dora")
+
+
+async def stage_for(bare, owner):
+    await bare.ask(f"CREATE ROLE {owner} LOGIN")
+    await bare.ask(f"CREATE SCHEMA {bare.schema} AUTHORIZATION {owner}")
 
 
 # ------------------------------------------------------------------ the schema

@@ -17,13 +17,13 @@ class PostgresMachine(LedgerMachine):
     server = None  # the fixture below sets it: Hypothesis makes the machine itself
 
     def make(self):
-        self.stage = PostgresStage(self.server)
+        self.stage = PostgresStage(self.server, "machine")
         asyncio.run(migrate(self.stage.url))
         return self.stage
 
     def teardown(self):
         super().teardown()
-        asyncio.run(self.stage.ask(f"DROP SCHEMA {self.stage.schema} CASCADE"))
+        asyncio.run(self.stage.empty())
 
 
 @pytest.fixture(scope="module", autouse=True)

