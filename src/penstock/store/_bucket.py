@@ -80,8 +80,12 @@ class Vendor(Protocol):
     features: Features
     place: str  # for messages: "the bucket models on S3"
 
-    async def connect(self) -> Objects:
-        """Give obstore's view of the bucket."""
+    def open(self) -> None:
+        """Begin."""
+        ...
+
+    async def objects(self) -> Objects:
+        """Give obstore's view of the bucket: the same as long as the keys to it are."""
         ...
 
     async def close(self) -> None:
@@ -113,13 +117,14 @@ class BucketStore:
         self._vendor = vendor
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._clock = clock
-        self._connected: Objects | None = None
+        self._open = False
 
     async def open(self) -> None:
         """Connect, and see that the bucket is there and lets itself be listed."""
-        if self._connected is not None:
+        if self._open:
             return
-        self._connected = await self._vendor.connect()
+        self._vendor.open()
+        self._open = True
         try:
             await self.list("", limit=1)
         except BaseException:
@@ -128,7 +133,7 @@ class BucketStore:
 
     async def close(self) -> None:
         """Let go."""
-        self._connected = None
+        self._open = False
         await self._vendor.close()
 
     # -------------------------------------------------------------- writing
@@ -146,7 +151,7 @@ class BucketStore:
             return await self._put_parts(key, first, parts, condition)
 
     async def _put(self, key: str, data: bytes, condition: Put) -> Info:
-        objects, path = self._objects(), self._prefix + key
+        objects, path = await self._objects(), self._prefix + key
         with self._translated(key):
             mode = await self._vendor.mode(objects, path, condition)
             result = await objects.put_async(path, data, mode=mode, use_multipart=False)
@@ -156,7 +161,7 @@ class BucketStore:
         self, key: str, first: bytearray, parts: AsyncGenerator[bytearray, None], condition: Put
     ) -> Info:
         """Send a part while the next is gathered, so that two are in memory."""
-        objects, path = self._objects(), self._prefix + key
+        objects, path = await self._objects(), self._prefix + key
         with self._translated(key):
             upload = await self._vendor.upload(objects, path, condition)
         size, sending = 0, None
@@ -176,7 +181,7 @@ class BucketStore:
 
     async def delete(self, key: str) -> None:
         """Remove an object."""
-        objects = self._objects()
+        objects = await self._objects()
         try:
             with self._translated(key):
                 await objects.delete_async(self._prefix + key)
@@ -190,9 +195,10 @@ class BucketStore:
         if start == end:
             await self.head(key)  # a range of nothing can't be asked for
             return b""
+        objects = await self._objects()
         try:
             with self._translated(key):
-                found = await self._objects().get_async(self._prefix + key, options=_range(start, end))
+                found = await objects.get_async(self._prefix + key, options=_range(start, end))
                 return bytes(await found.bytes_async())
         except _PastTheEnd:
             return b""
@@ -202,9 +208,10 @@ class BucketStore:
         if start == end:
             await self.head(key)
             return
+        objects = await self._objects()
         try:
             with self._translated(key):
-                found = await self._objects().get_async(self._prefix + key, options=_range(start, end))
+                found = await objects.get_async(self._prefix + key, options=_range(start, end))
                 async for chunk in found.stream(min_chunk_size=_CHUNK):
                     yield bytes(chunk)
         except _PastTheEnd:
@@ -212,12 +219,13 @@ class BucketStore:
 
     async def head(self, key: str) -> Info:
         """Give what is known of an object."""
+        objects = await self._objects()
         with self._translated(key):
-            return self._info(await self._objects().head_async(self._prefix + key))
+            return self._info(await objects.head_async(self._prefix + key))
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> list[Info]:
         """List objects in key order. What lies beside the prefix in its folder is read and passed over."""
-        objects, whole, past = self._objects(), self._prefix + prefix, self._prefix + after if after else ""
+        objects, whole, past = await self._objects(), self._prefix + prefix, self._prefix + after if after else ""
         folder, offset = whole.rpartition("/")[0], max(past, _just_before(whole))
         found: list[Info] = []
         with self._translated(prefix):
@@ -235,15 +243,18 @@ class BucketStore:
         self, method: str, key: str, expires_s: float, *, size: int | None = None, create: bool = False
     ) -> SignedUrl | None:
         """Give the vendor's URL."""
-        self._objects()
+        self._must_be_open()
         return await self._vendor.sign(method, self._prefix + key, expires_s, size=size, create=create)
 
     # -------------------------------------------------------------- the vendor's words
 
-    def _objects(self) -> Objects:
-        if self._connected is None:
+    async def _objects(self) -> Objects:
+        self._must_be_open()
+        return await self._vendor.objects()
+
+    def _must_be_open(self) -> None:
+        if not self._open:
             raise Unavailable("the store is closed")
-        return self._connected
 
     def _info(self, meta: ObjectMeta) -> Info:
         """Read a record; times are to the second, which is all that some answers have."""

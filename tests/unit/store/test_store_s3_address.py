@@ -3,7 +3,9 @@
 import pytest
 
 from penstock.errors import Misconfigured
+from penstock.store.s3 import connect
 from penstock.store.s3.address import read
+from penstock.testing.clock import ManualClock
 
 KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
 
@@ -49,3 +51,8 @@ def test_what_cannot_be_understood_is_said_without_secrets(url):
     with pytest.raises(Misconfigured) as refused:
         read(url, {})
     assert "SECRET" not in refused.value.detail
+
+
+def test_a_token_of_other_keys_is_not_sent_with_ours():
+    with pytest.raises(Misconfigured, match="AWS_SESSION_TOKEN"):
+        connect("s3://b?access_key_id=i&secret_access_key=s", ManualClock(), {"AWS_SESSION_TOKEN": "another's"})

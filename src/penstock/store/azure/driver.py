@@ -57,6 +57,7 @@ class Azure:
         self._token = short_id(token)
         self._uploads = 0
         self._asking = Asking(self.place)
+        self._objects: AzureStore | None = None
         self._own = self._signer(account.endpoint)
         self._public = self._signer(account.public_endpoint)
 
@@ -64,9 +65,19 @@ class Azure:
         account = self._account
         return Sas(f"{endpoint}/{account.container}", account.name, account.container, account.raw_key)
 
-    async def connect(self) -> AzureStore:
-        """Give obstore's view. All is said, so that it looks up nothing in the environment."""
+    def open(self) -> None:
+        """Begin."""
         self._asking.open()
+        self._objects = self._connected()
+
+    async def objects(self) -> AzureStore:
+        """Give obstore's view."""
+        if self._objects is None:
+            raise Unavailable("the store is closed")
+        return self._objects
+
+    def _connected(self) -> AzureStore:
+        """Give a view. All is said, so that it looks up nothing in the environment."""
         account = self._account
         return AzureStore(
             account.container,
@@ -83,6 +94,7 @@ class Azure:
 
     async def close(self) -> None:
         """Let go of connections."""
+        self._objects = None
         await self._asking.close()
 
     def meaning(self, refusal: Refusal) -> PenstockError | None:

@@ -58,10 +58,21 @@ class Gcs:
         self._clock = clock
         self._presigner = Presigner(place.email, place.private_key)
         self._asking = Asking(self.place)
+        self._objects: GCSStore | None = None
 
-    async def connect(self) -> GCSStore:
-        """Give obstore's view. All is said, so that it looks up nothing in the environment."""
+    def open(self) -> None:
+        """Begin."""
         self._asking.open()
+        self._objects = self._connected()
+
+    async def objects(self) -> GCSStore:
+        """Give obstore's view."""
+        if self._objects is None:
+            raise Unavailable("the store is closed")
+        return self._objects
+
+    def _connected(self) -> GCSStore:
+        """Give a view. All is said, so that it looks up nothing in the environment."""
         place = self._place
         return GCSStore(
             place.bucket,
@@ -76,6 +87,7 @@ class Gcs:
 
     async def close(self) -> None:
         """Let go of connections."""
+        self._objects = None
         await self._asking.close()
 
     def meaning(self, refusal: Refusal) -> PenstockError | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from penstock.errors import Misconfigured
 from penstock.model.ids import Clock
 from penstock.store._bucket import BucketStore
 
@@ -26,8 +27,11 @@ def connect(url: str, clock: Clock, environ: Mapping[str, str]) -> BucketStore:
     """Give the store that an `s3://` URL names.
 
     Raises:
-        Misconfigured: the URL can't be understood.
+        Misconfigured: the URL can't be understood, or the environment contradicts it.
     """
     address = read(url, environ)
+    if address.keys and not address.keys.session_token and environ.get("AWS_SESSION_TOKEN"):
+        # obstore would take it from the environment, and send it with keys that it does not belong to
+        raise Misconfigured("AWS_SESSION_TOKEN is set and not for the keys in the store's URL: unset it")
     source = Fixed(address.keys) if address.keys else Renewed(of_the_role(environ, address.region), clock)
     return BucketStore(S3(address, source, clock), address.prefix, clock)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from obstore.store import S3Store
@@ -18,12 +17,12 @@ from penstock.store.signing import headers_of
 
 from .address import Address
 from .credentials import Source
-from .presign import MAX_EXPIRES_S, Presigner
+from .presign import MAX_EXPIRES_S, Keys, Presigner
 from .upload import Multipart
 
 if TYPE_CHECKING:
     from obstore import PutMode
-    from obstore.store import S3Credential
+    from obstore.store import S3Config
 
 __all__ = ["S3"]
 
@@ -60,29 +59,46 @@ class S3:
         self._own = Presigner(address.url, address.region)
         self._public = Presigner(address.public_url, address.region)
         self._asking = Asking(self.place)
+        self._objects: S3Store | None = None
+        self._keys: Keys | None = None
 
-    async def connect(self) -> S3Store:
-        """Give obstore's view. All is said, so that it looks up nothing in the environment."""
+    def open(self) -> None:
+        """Begin."""
         self._asking.open()
+
+    async def objects(self) -> S3Store:
+        """Give obstore's view, made anew when the keys are: a provider of keys in Python outlives the interpreter."""
+        keys = await self._source.keys()
+        if self._objects is None or keys is not self._keys:
+            self._objects, self._keys = self._connected(keys), keys
+        return self._objects
+
+    def _connected(self, keys: Keys) -> S3Store:
+        """Give a view with these keys. All is said, so that it looks up nothing in the environment."""
         address = self._address
         endpoint = address.url if address.virtual else address.url.rpartition("/")[0]
+        config: S3Config = {
+            "endpoint": endpoint,
+            "aws_endpoint_url_s3": endpoint,
+            "region": address.region,
+            "virtual_hosted_style_request": address.virtual,
+            "access_key_id": keys.access_key_id,
+            "secret_access_key": keys.secret_access_key,
+            "disable_bulk_delete": True,
+            "skip_signature": False,
+        }
+        if keys.session_token:
+            config["session_token"] = keys.session_token
         return S3Store(
             address.bucket,
-            config={
-                "endpoint": endpoint,
-                "aws_endpoint_url_s3": endpoint,
-                "region": address.region,
-                "virtual_hosted_style_request": address.virtual,
-                "disable_bulk_delete": True,
-                "skip_signature": False,
-            },
+            config=config,
             client_options=client_options(plain_http=endpoint.startswith("http:")),
             retry_config=NO_RETRIES,
-            credential_provider=self._credential,
         )
 
     async def close(self) -> None:
         """Let go of connections."""
+        self._objects = None
         await self._asking.close()
 
     def meaning(self, refusal: Refusal) -> PenstockError | None:
@@ -144,13 +160,3 @@ class S3:
         if "<Error>" in answer.text:  # a completion may fail after its 200
             raise refused(self, Refusal(503, code_in(answer.text)), path)
         return answer.text, answer.headers.get("ETag", "")
-
-    async def _credential(self) -> S3Credential:
-        keys = await self._source.keys()
-        temporary = math.isfinite(keys.expires_at)
-        return {
-            "access_key_id": keys.access_key_id,
-            "secret_access_key": keys.secret_access_key,
-            "token": keys.session_token or None,
-            "expires_at": datetime.fromtimestamp(keys.expires_at, UTC) if temporary else None,
-        }
