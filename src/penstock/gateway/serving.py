@@ -41,7 +41,7 @@ _AT_ONCE: Final = 256 * 1024
 async def infer(call: Call) -> Reply:
     """`POST /v1/{app}/infer`: the result if it comes in time, else a ticket."""
     services = call.services
-    app = services.catalog.get(call.params["app"]).app
+    app = (await services.catalog.seek(call.params["app"])).app
     prefer = preference(call.headers.get(b"prefer"))
     asked = wishes(call)
     body = await read(call, app.max_body_bytes)

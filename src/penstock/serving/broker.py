@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from penstock.errors import NotFound, Stale, TooLarge, Unavailable
@@ -97,6 +98,8 @@ class Broker:
     async def _open_app(self, name: str, wait_s: float) -> App | None:
         """Give the app once it may lease; None when it is unknown, or still paused after `wait_s` seconds."""
         deadline = self._clock.monotonic() + wait_s
+        with suppress(NotFound):  # it may be so new that only the process knows it through which it came
+            await self._catalog.seek(name)
         while (entry := self._catalog.find(name)) is not None:
             if entry.app.desired_state is not DesiredState.PAUSED:
                 return entry.app

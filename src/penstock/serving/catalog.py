@@ -6,7 +6,9 @@ workers see is a new generation, kept beside it. Reads are answered from memory.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 import msgspec
@@ -17,7 +19,7 @@ from penstock.model.app import App, DesiredState
 from penstock.model.app_changes import FieldChange, diff
 from penstock.model.ids import Clock
 from penstock.store import Store, keys
-from penstock.store.driver import Put
+from penstock.store.driver import Info, Put
 
 __all__ = ["Applied", "Catalog", "Entry"]
 
@@ -25,6 +27,7 @@ _GENERATION: Final = "penstock.dev/generation"
 _CREATED: Final = "penstock.dev/created-at"
 _UPDATED: Final = "penstock.dev/updated-at"
 _WISH: Final = "/spec/desiredState"
+_SEEK_EVERY_S: Final = 0.5  # so that names which nobody knows cost the store little
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -54,6 +57,8 @@ class Catalog:
         self._entries: dict[str, Entry] = {}
         self._generations: dict[tuple[str, int], App] = {}
         self._listeners: list[Callable[[str], None]] = []
+        self._seeking = asyncio.Lock()
+        self._seek_after = -inf  # when an unknown name is looked for next, by the monotonic clock
 
     def subscribe(self, listener: Callable[[str], None]) -> None:
         """Have `listener` called with an app's name after each change of it."""
@@ -61,19 +66,38 @@ class Catalog:
 
     async def load(self) -> None:
         """Read what the control store holds and memory does not, and forget what is gone."""
-        found: set[str] = set()
+        before, found = dict(self._entries), set[str]()
         after = ""
         while page := await self._store.list(keys.APPS, after=after):
             after = page[-1].key
             for info in page:
                 name = keys.app_of_spec(info.key)
-                if name is None:
-                    continue
-                found.add(name)
-                if name not in self._entries or self._entries[name].etag != info.etag:
-                    self._keep(_read(await self._store.get(info.key), info.etag))
-        for name in self._entries.keys() - found:
-            self._forget(name)
+                if name is not None:
+                    found.add(name)
+                    await self._refresh(name, info, before.get(name))
+        for name in before.keys() - found:
+            if self._entries.get(name) is before[name]:  # else it was made anew while we looked
+                self._forget(name)
+
+    async def _refresh(self, name: str, info: Info, before: Entry | None) -> None:
+        """Read an app that another process changed; what this process changes meanwhile is newer than what was listed."""
+        if before is not None and before.etag == info.etag:
+            return
+        try:
+            text = await self._store.get(info.key)
+        except NotFound:
+            return  # it was deleted since it was listed
+        if self._entries.get(name) is before:
+            self._keep(_read(text, info.etag))
+
+    async def seek(self, name: str) -> Entry:
+        """Give an app, after another look where it is unknown: another process may have made it. Raises `NotFound`."""
+        if name not in self._entries:
+            async with self._seeking:
+                if name not in self._entries and self._clock.monotonic() >= self._seek_after:
+                    await self.load()
+                    self._seek_after = self._clock.monotonic() + _SEEK_EVERY_S
+        return self.get(name)
 
     def find(self, name: str) -> Entry | None:
         """Give an app, or None."""

@@ -96,7 +96,7 @@ class Intake:
         When this returns, body and record are durable. Raises `NotFound` (no such app), `Conflict` (the app takes
         nothing new), `TooLarge`, and `Unavailable` (nothing was accepted).
         """
-        entry = self._catalog.get(asked.app)
+        entry = await self._catalog.seek(asked.app)
         key, sha256 = rid_of(asked.body)
         reuse = entry.app.results.cache
         if reuse and asked.pin is None:

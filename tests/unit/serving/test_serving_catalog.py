@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -29,6 +32,43 @@ async def test_what_another_process_applied_changed_or_deleted_is_seen_after_a_l
     assert told == [APP, APP, "zebra", "zebra"]
     await other.load()
     assert len(told) == 4  # nothing changed, nobody is told
+
+
+async def test_an_app_that_another_process_made_is_found_when_it_is_asked_for(world: World) -> None:
+    other = Catalog(world.store, world.clock)
+    await other.load()
+    await world.catalog.apply(replace(an_app(), name="zebra"))
+    with pytest.raises(NotFound):
+        other.get("zebra")
+    both = await asyncio.gather(other.seek("zebra"), other.seek("zebra"))
+    assert both == [world.catalog.get("zebra")] * 2
+
+
+async def test_names_that_nobody_knows_are_not_looked_for_each_time(world: World) -> None:
+    other = Catalog(world.store, world.clock)
+    with pytest.raises(NotFound):
+        await other.seek("zebra")
+    await world.catalog.apply(replace(an_app(), name="zebra"))
+    with pytest.raises(NotFound):
+        await other.seek("zebra")
+    world.clock.advance(1.0)
+    assert (await other.seek("zebra")).app.name == "zebra"
+
+
+async def test_what_is_applied_here_during_a_load_is_not_forgotten_by_it(world: World) -> None:
+    """The load listed the store before: what it did not see is newer, not gone."""
+    listing = world.store.list
+
+    async def apply_after_listing(prefix: str, **more: Any) -> Any:
+        page = await listing(prefix, **more)
+        if not page:
+            world.store.list = listing  # type: ignore[method-assign]
+            await world.catalog.apply(replace(an_app(), name="zebra"))
+        return page
+
+    world.store.list = apply_after_listing  # type: ignore[method-assign,assignment]
+    await world.catalog.load()
+    assert world.catalog.find("zebra") is not None
 
 
 async def test_every_generation_can_be_read_for_as_long_as_runs_refer_to_it(world: World) -> None:
