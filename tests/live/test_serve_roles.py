@@ -310,6 +310,37 @@ async def test_a_gateway_that_is_told_to_stop_answers_who_waits_with_a_ticket(fl
     assert time.perf_counter() - began < 5
 
 
+# ------------------------------------------------------------------ the schema
+
+
+async def test_migrate_says_what_it_did_and_done_twice_does_nothing(database, tmp_path):
+    schema = f"migrated_{time.monotonic_ns()}"
+    environ = {
+        **os.environ,
+        "PENSTOCK__LEDGER": database.url(query=f"schema={schema}"),
+        "XDG_STATE_HOME": str(tmp_path),
+    }
+    first, again = [await verb(environ, "migrate") for _ in range(2)]
+    await drop(database.url(), schema)
+    assert (first[0], again[0]) == (0, 0)
+    assert first[1].splitlines()[0] == "0001_ledger.sql"
+    assert again[1] == ""
+
+
+async def test_a_gateway_on_a_schema_that_is_not_there_says_to_migrate(database, shared, tmp_path):
+    environ = {**os.environ, **shared, "PENSTOCK__LEDGER": database.url(query="schema=nowhere")}
+    code, _, said = await verb(environ, "serve", "--roles", "gateway", "--port", "0")
+    assert (code, "penstock migrate" in " ".join(said.split())) == (1, True)
+
+
+async def verb(environ, *words):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "penstock.run.program", *words, env=environ, stdout=-1, stderr=-1
+    )
+    out, said = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, out.decode(), said.decode()
+
+
 # ------------------------------------------------------------------ what is refused
 
 
