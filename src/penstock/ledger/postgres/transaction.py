@@ -27,12 +27,15 @@ _BEGIN: Final = f"""
         array(SELECT nextval('run_order') FROM generate_series(1, $2::int)),
         (SELECT json_agg(json_build_array({ASKER})) FROM (
             SELECT {ASKER} FROM workers WHERE uid = ANY ($3::text[]) ORDER BY uid FOR NO KEY UPDATE) held),
-        array(
-            SELECT seq FROM runs WHERE seq IN (
-                SELECT seq FROM runs WHERE run_id = ANY ($4::text[])
-                UNION
-                SELECT seq FROM attempts WHERE live AND worker_uid = ANY ($5::text[]))
-            ORDER BY seq FOR NO KEY UPDATE)"""  # noqa: S608  # a column list of ours; every value is bound
+        array(SELECT seq FROM runs WHERE run_id = ANY ($4::text[]) ORDER BY seq FOR NO KEY UPDATE)"""  # noqa: S608  # a column list of ours; every value is bound
+# What a worker holds can only be looked up once the worker is locked: a statement that waited for that lock does not see
+# what the lease it waited for has written.
+_LOCK_HELD: Final = """
+    SELECT seq FROM runs WHERE seq IN (
+        SELECT seq FROM runs WHERE run_id = ANY ($1::text[])
+        UNION
+        SELECT seq FROM attempts WHERE live AND worker_uid = ANY ($2::text[]))
+    ORDER BY seq FOR NO KEY UPDATE"""
 
 
 class Transaction:
@@ -66,10 +69,12 @@ class Transaction:
 
         The runs are those of these ids and those that the `ending` workers hold; gives their numbers.
         """
-        named = (sorted(workers), sorted(run_ids), sorted(ending))
-        ((self.now, numbers, askers, locked),) = await self.ask(_BEGIN, self._clock, new_runs, *named)
+        named = [] if ending else sorted(run_ids)
+        ((self.now, numbers, askers, locked),) = await self.ask(_BEGIN, self._clock, new_runs, sorted(workers), named)
         self._numbers.extend(numbers)
         self.askers.update({row[0]: Asker(*row) for row in msgspec.json.decode(askers or b"[]")})
+        if ending:
+            return [seq for (seq,) in await self.ask(_LOCK_HELD, sorted(run_ids), sorted(ending))]
         return list(locked)
 
     async def reserve(self, new_runs: int) -> None:
