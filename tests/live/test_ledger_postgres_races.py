@@ -168,8 +168,8 @@ async def test_a_settle_and_a_cancel_have_one_winner(scenes):
 
 async def test_a_worker_that_ends_as_it_leases_keeps_nothing(scenes):
     """Its end and its lease come through different processes; either the lease is refused, or its runs are returned."""
-    await scenes[0].submitted(*(f"k{number}" for number in range(20)))
-    for number in range(20):
+    await scenes[0].submitted(*(f"k{number}" for number in range(60)))
+    for number in range(60):
         uid = f"w-{number}"
         await scenes[0].worker(uid)
         leased, returned = await asyncio.gather(
@@ -221,8 +221,7 @@ async def test_no_event_appears_behind_a_reader(scenes):
     """Who reads on from the last number misses none, whichever process wrote it."""
     seen, done = [], asyncio.Event()
 
-    async def read():
-        last = (await scenes[0].ledger.events())[-1].id
+    async def read(last):
         while not done.is_set() or await scenes[0].ledger.events(after=last):
             for event in await scenes[0].ledger.events(after=last):
                 seen.append(event.message)
@@ -232,7 +231,7 @@ async def test_no_event_appears_behind_a_reader(scenes):
         return Remember(events=(AppEvent(app="a", at=0.0, kind="Applied", message=message),))
 
     await scenes[0].ledger.remember(event("first"))
-    reader = asyncio.create_task(read())
+    reader = asyncio.create_task(read((await scenes[0].ledger.events())[-1].id))
     written = [f"{place}/{number}" for number in range(30) for place in range(3)]
     await asyncio.gather(*(scenes[int(text[0])].ledger.remember(event(text)) for text in written))
     done.set()
