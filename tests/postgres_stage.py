@@ -19,16 +19,17 @@ class PostgresStage(LedgerStage):
 
     url = ""
 
-    def __init__(self, server, schema=None):
+    def __init__(self, server, schema=None, database="postgres"):
         super().__init__()
+        self.database = database
         self.server = server
         self.schema = schema or f"stage_{next(SCHEMAS)}"
         self.url = self.through(server.port)
-        self.door_url = server.url()
+        self.door_url = server.url(database)
 
     def through(self, port):
         """Give the URL of this ledger over another port, behind which something stands in between."""
-        url = self.server.url(query=f"schema={self.schema}&clock=caller")
+        url = self.server.url(self.database, query=f"schema={self.schema}&clock=caller")
         return url.replace(f":{self.server.port}/", f":{port}/")
 
     def ledger(self):
@@ -63,9 +64,9 @@ class PostgresStage(LedgerStage):
 
 
 @contextmanager
-def staged(server):
+def staged(server, database="postgres"):
     """Give an empty stage. Its schema is made once a server: emptying it is quicker than making another."""
-    stage = PostgresStage(server, "stage")
+    stage = PostgresStage(server, "stage", database)
     asyncio.run(migrate(stage.url))
     yield stage
     asyncio.run(stage.empty())

@@ -1,5 +1,8 @@
 """PostgreSQL keeps the ledger's contract: the public suite on a real server."""
 
+import asyncio
+
+import asyncpg
 import pytest
 
 from penstock.testing.servers import installed_postgres, postgres
@@ -21,7 +24,15 @@ def old_server():
     if programs is None:
         pytest.skip("no PostgreSQL is installed on this machine, and no Python package brings an old one")
     with postgres(programs, fsync="off", autovacuum="off") as server:
+        asyncio.run(speak_english(server))
         yield server
+
+
+async def speak_english(server):
+    """Make a database that sorts and compares texts as people do, as most are."""
+    door = await asyncpg.connect(server.url())
+    await door.execute("CREATE DATABASE english TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
+    await door.close()
 
 
 class TestOnPostgres(LedgerSuite):
@@ -32,9 +43,9 @@ class TestOnPostgres(LedgerSuite):
 
 
 class TestOnAnOldPostgres(LedgerSuite):
-    """As old as this machine has."""
+    """As old as this machine has, and in a language."""
 
     @pytest.fixture
     def stage(self, old_server):
-        with staged(old_server) as stage:
+        with staged(old_server, "english") as stage:
             yield stage

@@ -249,8 +249,9 @@ def _named(url: str, name: str) -> Callable[..., Any]:
     if scheme in _BUILT_IN:
         return cast("Callable[..., Any]", getattr(_built_in(scheme), name))
     for found in entry_points(group="penstock.ledger", name=scheme):
-        connect = found.load()
-        return cast("Callable[..., Any]", connect if name == "connect" else getattr(import_module(found.module), name))
+        return cast(
+            "Callable[..., Any]", found.load() if name == "connect" else getattr(import_module(found.module), name)
+        )
     known = "sqlite:///abs/path.db or postgresql://user:password@host:port/database"
     raise Misconfigured(f"no ledger driver is known for {scheme!r}: use {known}")
 

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 import asyncpg
 
-from penstock.errors import Misconfigured
+from penstock.errors import Misconfigured, Unavailable
 from penstock.ledger.sql.rows import Row
 
 from .errors import translated
@@ -114,7 +114,15 @@ class Connections:
             writer.terminate()
 
     async def ask(self, question: str, *values: Any) -> list[Row]:
-        """Give the rows of a question, over one of the connections that read."""
+        """Give the rows of a question, over one of the connections that read. One that turns out lost is replaced."""
+        try:
+            return await self._ask(question, *values)
+        except Unavailable as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            return await self._ask(question, *values)
+
+    async def _ask(self, question: str, *values: Any) -> list[Row]:
         if self._readers is None:
             raise _not_open(self.place)
         with translated(self.place.name):

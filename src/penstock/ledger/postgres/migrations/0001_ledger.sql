@@ -7,10 +7,11 @@
 -- moves the runs, by differences, so a length or a position is never a scan and no process overwrites another's count.
 -- Bytes lie in tables of their own: a run is rewritten at each of its steps, what it carries never. Times are seconds
 -- since 1970 by this server's clock. Every index that serves waiting or live work is partial, so finished runs weigh
--- nothing on it. There are no foreign keys: each would lock the share's one hot row for every run that is written.
+-- nothing on it. Names compare byte by byte, whatever the database's language. There are no foreign keys: each would
+-- lock the share's one hot row for every run that is written.
 
 CREATE TABLE notes (
-    name  text PRIMARY KEY,
+    name  text COLLATE "C" PRIMARY KEY,
     value double precision NOT NULL
 );
 
@@ -18,8 +19,8 @@ CREATE TABLE notes (
 
 CREATE TABLE lines (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    app              text             NOT NULL,
-    lane             text             NOT NULL,
+    app              text COLLATE "C" NOT NULL,
+    lane             text COLLATE "C" NOT NULL,
     leased_total     bigint           NOT NULL DEFAULT 0,
     settled_total    bigint           NOT NULL DEFAULT 0,
     service_seconds  double precision NOT NULL DEFAULT 0,
@@ -31,7 +32,7 @@ CREATE TABLE lines (
 CREATE TABLE shares (
     id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     line    bigint           NOT NULL,
-    tenant  text             NOT NULL,
+    tenant  text COLLATE "C" NOT NULL,
     weight  double precision NOT NULL DEFAULT 1,
     queued  bigint           NOT NULL DEFAULT 0,
     in_line bigint           NOT NULL DEFAULT 0,           -- of the queued, those that don't wait out a back-off
@@ -46,7 +47,7 @@ CREATE SEQUENCE run_order;
 
 CREATE TABLE runs (
     seq             bigint PRIMARY KEY,
-    run_id          text             NOT NULL,
+    run_id          text COLLATE "C" NOT NULL,
     share           bigint           NOT NULL,
     state           text             NOT NULL,
     in_line         boolean          NOT NULL,             -- QUEUED and no back-off
@@ -68,17 +69,17 @@ CREATE TABLE runs (
     message         text             NOT NULL DEFAULT '',
     progress        double precision,
     progress_note   text             NOT NULL DEFAULT '',
-    tenant          text             NOT NULL,
-    app             text             NOT NULL,
-    lane            text             NOT NULL,
-    key             text             NOT NULL,
+    tenant          text COLLATE "C" NOT NULL,
+    app             text COLLATE "C" NOT NULL,
+    lane            text COLLATE "C" NOT NULL,
+    key             text COLLATE "C" NOT NULL,
     generation      integer          NOT NULL,
     spec_generation integer          NOT NULL,
     terms           text             NOT NULL,             -- a JSON array: the numbers of model.run.Terms
     mark            bigint           NOT NULL,
     sha256          text             NOT NULL,
-    tag             text,
-    parent          text,
+    tag             text COLLATE "C",
+    parent          text COLLATE "C",
     webhook         text,
     traceparent     text,
     created_at      double precision NOT NULL
@@ -129,7 +130,7 @@ CREATE TABLE attempts (
     state         text             NOT NULL,
     live          boolean          NOT NULL,               -- its worker is still at it, even where its run was cancelled
     reported      boolean          NOT NULL DEFAULT false, -- it was settled by its worker
-    worker_uid    text             NOT NULL,
+    worker_uid    text COLLATE "C" NOT NULL,
     replica       integer          NOT NULL,
     alone         boolean          NOT NULL,
     leased_at     double precision NOT NULL,
@@ -154,8 +155,8 @@ CREATE INDEX attempts_unheard   ON attempts (finished_at)         WHERE live AND
 
 CREATE TABLE workers (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    uid             text             NOT NULL UNIQUE,
-    app             text             NOT NULL,
+    uid             text COLLATE "C" NOT NULL UNIQUE,
+    app             text COLLATE "C" NOT NULL,
     spec_generation integer          NOT NULL,
     state           text             NOT NULL,             -- BUSY is IDLE that holds a live attempt, and is never stored
     candidate       text,
@@ -181,14 +182,14 @@ CREATE INDEX workers_ended ON workers (ended_at)  WHERE ended_at IS NOT NULL;
 
 CREATE TABLE decisions (
     id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    app    text NOT NULL,
+    app    text COLLATE "C" NOT NULL,
     record text NOT NULL                                   -- JSON of model.placement.Decision
 );
 CREATE INDEX decisions_of ON decisions (app, id);
 
 CREATE TABLE events (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    app        text             NOT NULL,
+    app        text COLLATE "C" NOT NULL,
     at         double precision NOT NULL,
     kind       text             NOT NULL,
     message    text             NOT NULL,
@@ -199,7 +200,7 @@ CREATE INDEX events_of ON events (app, id);
 CREATE TABLE audit (
     id         bigint PRIMARY KEY,
     at         double precision NOT NULL,
-    tenant     text NOT NULL,
+    tenant     text COLLATE "C" NOT NULL,
     subject    text NOT NULL,
     action     text NOT NULL,
     object     text NOT NULL,
@@ -222,18 +223,18 @@ CREATE TRIGGER audit_is_never_emptied BEFORE TRUNCATE ON audit
     FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows();
 
 CREATE TABLE leads (
-    name   text PRIMARY KEY,
+    name   text COLLATE "C" PRIMARY KEY,
     holder text             NOT NULL,
     term   bigint           NOT NULL,
     until  double precision NOT NULL
 );
 
 CREATE TABLE pins (
-    scope        text             NOT NULL,
-    key          text             NOT NULL,
-    fingerprint  text             NOT NULL,
+    scope        text COLLATE "C" NOT NULL,
+    key          text COLLATE "C" NOT NULL,
+    fingerprint  text COLLATE "C" NOT NULL,
     taken_at     double precision NOT NULL,
-    run_id       text,                                     -- the run that it stands for, or else
+    run_id       text COLLATE "C",                         -- the run that it stands for, or else
     status       integer,                                  -- the answer that it stands for; neither yet: another is at it
     body         bytea,
     content_type text,
