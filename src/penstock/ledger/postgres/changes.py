@@ -18,7 +18,7 @@ from .connection import Connections, connect
 __all__ = ["Changes"]
 
 _MOST_BYTES: Final = 7_900  # of a notification's text; PostgreSQL takes fewer than 8,000
-_GATHER_S: Final = 0.004
+_GATHER_S: Final = 0.01  # between two of them: what changes meanwhile is told together
 _AGAIN_S: Final = 0.5
 _PROVE_S: Final = 15.0  # a connection that only listens is asked now and then whether it is still there
 
@@ -35,7 +35,7 @@ class Changes:
     # -------------------------------------------------------------- out
 
     def tell(self, run_ids: Iterable[str]) -> None:
-        """Let other processes know, soon and together with what comes meanwhile."""
+        """Let other processes know: at once, or together with what else changes just after the last time."""
         self._untold.update(dict.fromkeys(run_ids))
         if self._untold and self._teller is None:
             self._teller = asyncio.create_task(self._tell_all(), name="ledger-notify")
@@ -48,12 +48,12 @@ class Changes:
     async def _tell_all(self) -> None:
         try:
             while self._untold:
-                await asyncio.sleep(_GATHER_S)
                 texts = list(_texts(self._untold))
                 self._untold = {}
                 await self._connections.ask(
                     "SELECT pg_notify($1, text) FROM unnest($2::text[]) text", self._channel, texts
                 )
+                await asyncio.sleep(_GATHER_S)
         except PenstockError:
             self._untold = {}  # nobody can be told; those who wait ask again by themselves
         finally:
